@@ -1,0 +1,1 @@
+"""The ledger: what was asked for, what was tried and what became of it. Postgres is the truth; `memory` its twin."""

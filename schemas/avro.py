@@ -22,20 +22,14 @@ def _plain(node: Any) -> Any:
     """The schema without logical types: its canonical form, and so its fingerprint, is the same, and our own
     conversions (integers in and out, no Decimal context) are several times faster than fastavro's."""
     if isinstance(node, dict):
-        return {
-            key: _plain(value)
-            for key, value in node.items()
-            if key not in ("logicalType", "precision", "scale")
-        }
+        return {key: _plain(value) for key, value in node.items() if key not in ("logicalType", "precision", "scale")}
     return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
 SCHEMA_JSON: str = resources.files("schemas").joinpath("ImpactMetricEvent.avsc").read_text(encoding="utf-8")
 _SCHEMA = fastavro.parse_schema(_plain(json.loads(SCHEMA_JSON)))
 FINGERPRINT: bytes = bytes.fromhex(
-    fastavro.schema.fingerprint(
-        fastavro.schema.to_parsing_canonical_form(json.loads(SCHEMA_JSON)), "CRC-64-AVRO"
-    )
+    fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(json.loads(SCHEMA_JSON)), "CRC-64-AVRO")
 )
 PREFIX: bytes = SINGLE_OBJECT_MARKER + FINGERPRINT
 
@@ -51,9 +45,7 @@ def read_body(body: bytes) -> dict[str, Any]:
     buffer = io.BytesIO(body)
     try:
         fields = fastavro.schemaless_reader(buffer, _SCHEMA, None)
-    except (
-        Exception
-    ) as error:  # fastavro raises whatever its C code met: EOFError, IndexError, UnicodeDecodeError …
+    except Exception as error:  # fastavro raises whatever its C code met: EOFError, IndexError, UnicodeDecodeError …
         raise AvroError(f"no ImpactMetricEvent in Avro: {type(error).__name__}") from error
     if buffer.tell() != len(body):
         raise AvroError("bytes follow the Avro body")

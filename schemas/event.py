@@ -141,8 +141,7 @@ def to_avro(event: ImpactMetricEvent) -> bytes:
             "program_description": event.program_description,
             "period_start": event.period_start.toordinal() - _EPOCH_ORDINAL,
             "period_end": event.period_end.toordinal() - _EPOCH_ORDINAL,
-            "occurred_at": (occurred.days * 86_400 + occurred.seconds) * 1_000
-            + occurred.microseconds // 1_000,
+            "occurred_at": (occurred.days * 86_400 + occurred.seconds) * 1_000 + occurred.microseconds // 1_000,
             "source": event.source,
             "metrics": [
                 {

@@ -61,9 +61,7 @@ class _JsonEvent(msgspec.Struct):
 
 
 _json_decoder = msgspec.json.Decoder(_JsonEvent)
-_NUMBER = re.compile(
-    rb'(?P<quote>"?)(?P<digits>-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?)(?P=quote)'
-)
+_NUMBER = re.compile(rb'(?P<quote>"?)(?P<digits>-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?)(?P=quote)')
 
 
 def decode(raw: bytes | memoryview) -> ImpactMetricEvent | Unreadable:
@@ -76,9 +74,7 @@ def decode(raw: bytes | memoryview) -> ImpactMetricEvent | Unreadable:
     if not raw:
         return Unreadable(UnreadableKind.EMPTY, "the record's value is empty")
     if len(raw) > MAX_RECORD_BYTES:
-        return Unreadable(
-            UnreadableKind.OVERSIZE, f"the record has {len(raw)} bytes, more than {MAX_RECORD_BYTES}"
-        )
+        return Unreadable(UnreadableKind.OVERSIZE, f"the record has {len(raw)} bytes, more than {MAX_RECORD_BYTES}")
     if raw.startswith(avro.SINGLE_OBJECT_MARKER):
         return _decode_avro(raw)
     if raw[0] == 0:
