@@ -51,7 +51,7 @@ class ImpactMetricEvent(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[MetricEntry, ...]
     platforms: tuple[str, ...] | None = None
     correlation_id: str | None = None
-    metadata: dict[str, str] = {}  # noqa: RUF012 (msgspec copies an empty default for each instance)
+    metadata: dict[str, str] = {}
 
 
 def amount(text: str) -> Decimal:

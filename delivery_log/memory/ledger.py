@@ -1,0 +1,5 @@
+"""Twin of the delivery ledger (being written)."""
+
+
+class MemoryLedger:
+    pass

@@ -1,0 +1,128 @@
+"""One pool of connections, and the patience that every statement needs: deadlocks, failovers, lost replies."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from importlib import resources
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from delivery_log.contract import LedgerUnavailable
+
+# Losing a race is no failure: the same statement again, at once.
+_AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+# Out of reach, shutting down, or read-only after a failover: the same statement again, a little later. Every statement
+# that writes carries a token, so that one that had worked although its reply was lost answers alike.
+_LATER = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+
+
+def sql(name: str) -> str:
+    """The text of `delivery_log/sql/{name}.sql`."""
+    return resources.files("delivery_log").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+class Database:
+    """A pool. Use `async with await Database.open(url)`, or `close()` it."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", patience: float, statement_timeout: float) -> None:
+        self._pool = pool
+        self._patience = patience
+        self._statement_timeout = statement_timeout
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        connections: int = 8,
+        patience: float = 4.0,
+        statement_timeout: float = 30.0,
+        application: str = "impact-in",
+    ) -> Self:
+        """`patience`: seconds that a statement is repeated for while the server is away. Raises LedgerUnavailable."""
+        try:
+            pool = await asyncpg.create_pool(
+                url,
+                min_size=0,
+                max_size=connections,
+                command_timeout=statement_timeout,
+                timeout=5.0,
+                init=_init_connection,
+                server_settings={"application_name": application, "timezone": "UTC"},
+            )
+        except (asyncpg.PostgresError, *_LATER) as error:
+            raise LedgerUnavailable(_explain(error)) from error
+        database = cls(pool, patience, statement_timeout)
+        try:
+            await database.fetch("select 1")
+        except LedgerUnavailable:
+            await database.close()
+            raise
+        return database
+
+    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
+        """The rows. Repeats what may be repeated; raises LedgerUnavailable when patience is at its end."""
+        give_up_at = time.monotonic() + self._patience
+        delay = 0.05
+        while True:
+            try:
+                return await self._pool.fetch(statement, *args)
+            except _AGAIN as error:
+                if time.monotonic() >= give_up_at:
+                    raise LedgerUnavailable(_explain(error)) from error
+            except _LATER as error:
+                if time.monotonic() + delay >= give_up_at or self._pool.is_closing():
+                    raise LedgerUnavailable(_explain(error)) from error
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 1.0)
+
+    async def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """One transaction for all rows; raises LedgerUnavailable."""
+        try:
+            async with self._pool.acquire() as connection:
+                await connection.executemany(statement, rows)
+        except (*_AGAIN, *_LATER) as error:
+            raise LedgerUnavailable(_explain(error)) from error
+
+    def acquire(self) -> Any:
+        """A connection for more than one statement (an advisory lock, a migration); errors are the driver's own."""
+        return self._pool.acquire()
+
+    async def close(self) -> None:
+        """Gives running statements five seconds, then cuts them off."""
+        try:
+            await asyncio.wait_for(self._pool.close(), 5.0)
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def _init_connection(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.set_type_codec("jsonb", encoder=str, decoder=json.loads, schema="pg_catalog")
+
+
+def _explain(error: BaseException) -> str:
+    # The class and SQLSTATE only: a driver's message may quote the address, a role, or a row.
+    state = getattr(error, "sqlstate", None)
+    return f"Postgres is out of reach or cannot write ({type(error).__name__}{f', SQLSTATE {state}' if state else ''})"
