@@ -80,6 +80,10 @@ class ProcessNode:
                 [*_die_with_parent(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -4,12 +4,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, what: str | None = None) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], *, timeout: float = 10.0, what: str | None = None) -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T], *, timeout: float = 10.0, what: str | None = None) -> T: ...
+
+
+async def eventually(condition: Callable[[], Any], *, timeout: float = 10.0, what: str | None = None) -> Any:
     """Ask `condition`, plain or async, every 20 ms until its answer is truthy; return that answer.
 
     After `timeout` seconds an AssertionError names `what` and the last answer. Whatever `condition` raises
@@ -21,7 +29,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], *, timeout: floa
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
-            return cast("T", answer)
+            return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout:g} s: {what or condition} (last answer: {answer!r})")
         await asyncio.sleep(0.02)
