@@ -1,5 +1,349 @@
-"""Twin of the delivery ledger (being written)."""
+"""Twin of the delivery ledger. Reads like the statements in `delivery_log/sql/`; the suite holds the two together."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from delivery_log.contract import (
+    AlreadyDone,
+    Arrival,
+    AttemptRow,
+    Blocked,
+    Cancelled,
+    Changed,
+    Claim,
+    Finished,
+    Go,
+    Leased,
+    Mismatch,
+    NotYet,
+    Owner,
+    Progress,
+    ReadUpTo,
+    Recorded,
+    Request,
+    Result,
+    Stale,
+    SweepReason,
+    Swept,
+    Unknown,
+    Unrepeatable,
+    Verdict,
+)
+from delivery_log.memory.state import DeliveryRecord, EventRecord, MemoryState
+from schemas.identity import delivery_id, idempotency_key
+
+_WAKE_AT_ONCE = 8
 
 
 class MemoryLedger:
-    pass
+    """`delivery_log.contract.DeliveryLedger` over a `MemoryState`."""
+
+    def __init__(self, state: MemoryState | None = None) -> None:
+        self.state = state or MemoryState()
+
+    async def identity(self) -> str:
+        return self.state.identity
+
+    async def next_epoch(self) -> int:
+        self.state.epoch += 1
+        return self.state.epoch
+
+    async def record_events(self, arrivals: Sequence[Arrival]) -> list[Recorded]:
+        return [self._record(arrival) for arrival in arrivals]
+
+    def _record(self, arrival: Arrival) -> Recorded:
+        state = self.state
+        known = state.events.get(arrival.event_id)
+        if known is not None:
+            if known.content_hash != arrival.content_hash:
+                return Recorded("conflict")
+            same_record = (known.topic, known.partition, known.offset) == (
+                arrival.topic,
+                arrival.partition,
+                arrival.offset,
+            )
+            unfinished = tuple(
+                self._request(row)
+                for row in sorted(state.deliveries.values(), key=lambda row: row.seq)
+                if row.event_id == arrival.event_id and row.unfinished
+            )
+            return Recorded("redelivered" if same_record else "duplicate", unfinished, known.reason)
+        enabled = {
+            entry.platform: entry
+            for (company, _), entry in state.company_platforms.items()
+            if company == arrival.company_id and entry.enabled
+        }
+        platforms = sorted(platform for platform in arrival.platforms if platform in enabled)
+        reason = None if platforms else ("not_applicable" if enabled else "unknown_company")
+        state.events[arrival.event_id] = EventRecord(
+            id=arrival.event_id,
+            company_id=arrival.company_id,
+            content_hash=arrival.content_hash,
+            body=arrival.body,
+            disposition="accepted" if platforms else "unrouted",
+            reason=reason,
+            topic=arrival.topic,
+            partition=arrival.partition,
+            offset=arrival.offset,
+            traceparent=arrival.traceparent,
+        )
+        now = state.clock()
+        requests = []
+        for platform in platforms:
+            state.seq += 1
+            row = DeliveryRecord(
+                id=delivery_id(arrival.event_id, platform),
+                event_id=arrival.event_id,
+                company_id=arrival.company_id,
+                platform=platform,
+                organization_id=enabled[platform].organization_id,
+                content_hash=arrival.content_hash,
+                seq=state.seq,
+                traceparent=arrival.traceparent,
+                created_at=now,
+                updated_at=now,
+                published_at=now,
+            )
+            state.deliveries[row.id] = row
+            requests.append(self._request(row))
+        return Recorded("accepted" if platforms else "unrouted", tuple(requests), reason)
+
+    async def confirm_published(self, records: Sequence[tuple[UUID, int]]) -> None:
+        for identifier, hop in records:
+            row = self.state.deliveries.get(identifier)
+            if row is not None and row.hop == hop:
+                row.published_hop = max(row.published_hop, hop)
+
+    async def begin(
+        self, claims: Sequence[Claim], *, owner: Owner, lease: float, ordered: bool, key_memory: float
+    ) -> list[Verdict]:
+        return [self._begin(claim, owner, lease, ordered, key_memory) for claim in claims]
+
+    def _begin(self, claim: Claim, owner: Owner, lease: float, ordered: bool, key_memory: float) -> Verdict:
+        row = self.state.deliveries.get(claim.delivery_id)
+        now = self.state.clock()
+        if row is None:
+            return Unknown()
+        if row.content_hash != claim.content_hash:
+            return Mismatch()
+        if row.status == "delivered" or row.outcome in ("dead", "rejected"):
+            return AlreadyDone()
+        if row.status == "failed":
+            return Cancelled()
+        if row.hop != claim.hop:
+            return Stale()
+        ours_before = row.lease_owner == owner.name and (row.lease_epoch or 0) < owner.epoch
+        if row.lease_until is not None and row.lease_until > now and not ours_before:
+            return Leased((row.lease_until - now).total_seconds())
+        if row.next_attempt_at is not None and row.next_attempt_at > now:
+            return NotYet((row.next_attempt_at - now).total_seconds())
+        if ordered and self._elder_unfinished(row):
+            row.blocked = True
+            row.published_hop = row.hop
+            return Blocked()
+        if (row.organization_id, row.generation) != (claim.organization_id, claim.generation):
+            return Changed(row.organization_id, row.generation)
+        lost = row.lease_owner is not None
+        uncertain_since = row.uncertain_since or (row.lease_started_at if lost else None)
+        unrepeatable: Unrepeatable | None = None
+        counted = row.counted + lost
+        if uncertain_since is not None:
+            if row.payload_hash != claim.payload_hash:
+                unrepeatable = Unrepeatable("content_changed", row.attempts, counted)
+            elif uncertain_since < now - timedelta(seconds=key_memory):
+                unrepeatable = Unrepeatable("key_forgotten", row.attempts, counted)
+        if lost and row.attempts:
+            self.state.attempts.setdefault(
+                (row.id, row.attempts),
+                AttemptRow(
+                    attempt=row.attempts,
+                    started_at=row.lease_started_at or now,
+                    duration_ms=None,
+                    http_status=None,
+                    outcome="unknown_outcome",
+                    counted=True,
+                    error_code=None,
+                    error_message=None,
+                    transaction_id=None,
+                ),
+            )
+        row.counted = counted
+        row.uncertain_since = uncertain_since
+        row.lease_owner, row.lease_epoch, row.lease_started_at = owner.name, owner.epoch, now
+        row.lease_until = now + timedelta(seconds=lease)
+        row.published_hop, row.blocked, row.updated_at = row.hop, False, now
+        row.payload_sample = row.payload_sample or claim.payload_sample
+        if unrepeatable is not None:
+            return unrepeatable
+        key = idempotency_key(row.id, row.generation)
+        row.attempts += 1
+        row.payload_hash, row.idempotency_key = claim.payload_hash, str(key)
+        return Go(
+            attempt=row.attempts,
+            counted=counted,
+            idempotency_key=key,
+            replays=row.replays,
+            failing_for=None if row.first_failed_at is None else (now - row.first_failed_at).total_seconds(),
+            to_deadline=None if row.deadline_at is None else (row.deadline_at - now).total_seconds(),
+            uncertain=uncertain_since is not None,
+        )
+
+    async def finish(
+        self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
+    ) -> list[Finished]:
+        answers = []
+        for result in results:
+            row = self.state.deliveries.get(result.delivery_id)
+            if row is None:
+                answers.append(Finished(applied=False, status="unknown", outcome=None, hop=0))
+            else:
+                answers.append(self._finish(row, result, owner, deadline, ordered))
+        return answers
+
+    def _finish(self, row: DeliveryRecord, result: Result, owner: Owner, deadline: float, ordered: bool) -> Finished:
+        now = self.state.clock()
+        ours = (row.attempts, row.lease_owner, row.lease_epoch) == (result.attempt, owner.name, owner.epoch)
+        applies = row.status != "delivered" if result.then == "delivered" else ours and row.unfinished
+        self._write_attempt(row, result)
+        if ours and result.counted:
+            row.counted += 1
+        if ours and result.then != "delivered":
+            row.last_failed_at = now
+            if result.counted:
+                row.first_failed_at = row.first_failed_at or now
+                row.deadline_at = row.deadline_at or now + timedelta(seconds=deadline)
+        if not (applies or ours):
+            return Finished(applied=False, status=row.status, outcome=row.outcome, hop=row.hop)
+        if not result.fate_known:
+            row.uncertain_since = row.uncertain_since or row.lease_started_at or now
+        row.lease_owner = row.lease_epoch = row.lease_started_at = row.lease_until = None
+        row.updated_at = now
+        if not applies:
+            return Finished(applied=False, status=row.status, outcome=row.outcome, hop=row.hop)
+        row.error_code, row.error_message = result.error_code, result.error_message
+        row.transaction_id = result.transaction_id or row.transaction_id
+        row.next_attempt_at = None
+        if result.then == "delivered":
+            row.status, row.outcome, row.delivered_at, row.mocked = "delivered", "delivered", now, result.mocked
+            row.uncertain_since = None
+        elif result.then == "dead":
+            row.status, row.outcome = "failed", "dead"
+        else:
+            row.status, row.retries, row.hop = "retrying", row.retries + 1, row.hop + 1
+            row.published_at, row.publish_delay = now, result.delay
+            row.next_attempt_at = now + timedelta(seconds=result.delay)
+        woken = self._wake_siblings(row) if ordered and result.then != "later" else ()
+        return Finished(applied=True, status=row.status, outcome=row.outcome, hop=row.hop, woken=woken)
+
+    def _write_attempt(self, row: DeliveryRecord, result: Result) -> None:
+        key = (row.id, result.attempt)
+        known = key in self.state.attempts
+        if result.attempt == 0 or (known and result.outcome == "unknown_outcome"):
+            return
+        self.state.attempts[key] = AttemptRow(
+            attempt=result.attempt,
+            started_at=result.started_at or self.state.clock(),
+            duration_ms=result.duration_ms,
+            http_status=result.http_status,
+            outcome=result.outcome,
+            counted=result.counted,
+            error_code=result.error_code,
+            error_message=result.error_message,
+            transaction_id=result.transaction_id,
+        )
+
+    def _wake_siblings(self, ended: DeliveryRecord) -> tuple[Request, ...]:
+        siblings = sorted(self._siblings(ended), key=lambda row: row.seq)[:_WAKE_AT_ONCE]
+        return tuple(self._republish(row) for row in siblings if row.blocked)
+
+    async def release_leases(self, owner: Owner) -> int:
+        now = self.state.clock()
+        released = 0
+        for row in self.state.deliveries.values():
+            earlier = row.lease_owner == owner.name and (row.lease_epoch or 0) < owner.epoch
+            if row.unfinished and earlier and row.lease_until is not None and row.lease_until > now:
+                row.lease_until = now
+                released += 1
+        return released
+
+    async def report_progress(self, progress: Sequence[Progress]) -> None:
+        now = self.state.clock()
+        for item in progress:
+            self.state.progress[item.topic, item.partition] = now - timedelta(seconds=item.age)
+            self.state.progress_reported[item.topic, item.partition] = now
+
+    async def read_progress(self, topics: Sequence[str], *, within: float) -> dict[tuple[str, int], float]:
+        now = self.state.clock()
+        return {
+            key: (now - moment).total_seconds()
+            for key, moment in self.state.progress.items()
+            if key[0] in topics and self.state.progress_reported[key] > now - timedelta(seconds=within)
+        }
+
+    async def sweep(
+        self, read_up_to: Sequence[ReadUpTo], *, ordered: Sequence[str], grace: float, limit: int
+    ) -> list[Swept]:
+        swept: list[Swept] = []
+        for row in sorted(self.state.deliveries.values(), key=lambda row: row.seq):
+            if len(swept) == limit:
+                break
+            reason = self._idle_reason(row, read_up_to, ordered, grace)
+            if reason is not None:
+                swept.append(Swept(self._republish(row), reason))
+        return swept
+
+    def _idle_reason(
+        self, row: DeliveryRecord, read_up_to: Sequence[ReadUpTo], ordered: Sequence[str], grace: float
+    ) -> SweepReason | None:
+        now = self.state.clock()
+        if not row.unfinished or row.platform not in {item.platform for item in read_up_to}:
+            return None
+        if (row.lease_until is not None and row.lease_until > now) or (row.next_attempt_at or now) > now:
+            return None
+        if row.platform in ordered and self._elder_unfinished(row):
+            return None
+        if row.lease_owner is not None:
+            return "lease_ended"
+        if row.published_hop < row.hop and row.published_at < now - timedelta(seconds=grace + row.publish_delay):
+            return "unpublished"
+        if row.blocked:
+            return "woken"
+        gone_by = any(
+            item.platform == row.platform
+            and item.delay == row.publish_delay
+            and row.published_at < now - timedelta(seconds=item.age)
+            for item in read_up_to
+        )
+        return "missing" if row.published_hop == row.hop and gone_by else None
+
+    def _republish(self, row: DeliveryRecord) -> Request:
+        row.hop += 1
+        row.blocked, row.publish_delay = False, 0.0
+        row.published_at = row.updated_at = self.state.clock()
+        return self._request(row)
+
+    def _siblings(self, row: DeliveryRecord) -> Iterable[DeliveryRecord]:
+        return (
+            other
+            for other in self.state.deliveries.values()
+            if other.unfinished
+            and other.id != row.id
+            and (other.platform, other.company_id) == (row.platform, row.company_id)
+        )
+
+    def _elder_unfinished(self, row: DeliveryRecord) -> bool:
+        return any(other.seq < row.seq for other in self._siblings(row))
+
+    def _request(self, row: DeliveryRecord) -> Request:
+        return Request(
+            delivery_id=row.id,
+            event_id=row.event_id,
+            company_id=row.company_id,
+            platform=row.platform,
+            hop=row.hop,
+            body=self.state.events[row.event_id].body,
+            traceparent=row.traceparent,
+            attempt=row.attempts,
+            replays=row.replays,
+        )

@@ -1,0 +1,85 @@
+-- Leases what may go. $9 token, $10 owner, $11 epoch, $12 lease s, $13 ordered, $14 key memory s.
+-- Rows are locked in id order, so that two calls never wait for each other in a ring.
+with claim as materialized (
+    select * from unnest(
+        $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[]
+    ) with ordinality
+        as c (id, hop, content_hash, organization_id, generation, payload_hash, payload_sample, idempotency_key, ord)
+),
+locked as materialized (
+    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update
+),
+judged as materialized (
+    select c.ord, c.id, c.payload_hash, c.payload_sample, c.idempotency_key,
+           d.attempts, d.counted, d.replays, d.first_failed_at, d.deadline_at, d.uncertain_since,
+           d.lease_owner, d.lease_started_at, d.lease_until, d.next_attempt_at,
+           d.organization_id as current_organization_id, d.generation as current_generation,
+           d.payload_hash as last_payload_hash, d.idempotency_key as last_idempotency_key,
+           -- This very call, repeated because its reply was lost.
+           d.token is not distinct from $9::uuid as repeated,
+           case
+               when d.id is null then 'unknown'
+               when d.content_hash <> c.content_hash then 'mismatch'
+               when d.token = $9::uuid and d.blocked then 'blocked'
+               when d.token = $9::uuid then 'go'
+               when d.status = 'delivered' or d.outcome in ('dead', 'rejected') then 'done'
+               when d.status = 'failed' then 'cancelled'
+               when d.hop <> c.hop then 'stale'
+               when d.lease_until > now() and not (d.lease_owner = $10 and d.lease_epoch < $11) then 'leased'
+               when d.next_attempt_at > now() then 'not_yet'
+               when $13 and exists (
+                   select from impact_deliveries elder
+                   where elder.platform = d.platform and elder.company_id = d.company_id
+                     and elder.seq < d.seq and elder.status in ('pending', 'retrying')
+               ) then 'blocked'
+               when d.organization_id <> c.organization_id or d.generation <> c.generation then 'changed'
+               when (d.uncertain_since is not null or d.lease_owner is not null)
+                   and d.payload_hash <> c.payload_hash then 'content_changed'
+               when coalesce(d.uncertain_since, case when d.lease_owner is not null then d.lease_started_at end)
+                   < now() - make_interval(secs => $14) then 'key_forgotten'
+               else 'go'
+           end as verdict
+    from claim c
+    left join locked d on d.id = c.id
+),
+begun as (
+    update impact_deliveries d
+    set attempts = d.attempts + case when j.verdict = 'go' then 1 else 0 end,
+        -- A lease that was never given back: that attempt's fate is unknown, and it counts.
+        counted = d.counted + case when j.lease_owner is null then 0 else 1 end,
+        uncertain_since = case
+            when j.lease_owner is null then d.uncertain_since else coalesce(d.uncertain_since, d.lease_started_at) end,
+        lease_owner = $10, lease_epoch = $11, lease_started_at = now(),
+        lease_until = now() + make_interval(secs => $12),
+        payload_hash = case when j.verdict = 'go' then j.payload_hash else d.payload_hash end,
+        payload_sample = coalesce(d.payload_sample, j.payload_sample::jsonb),
+        idempotency_key = case when j.verdict = 'go' then j.idempotency_key else d.idempotency_key end,
+        published_hop = d.hop, blocked = false, token = $9, updated_at = now()
+    from judged j
+    where d.id = j.id and j.verdict in ('go', 'content_changed', 'key_forgotten') and not j.repeated
+),
+waiting as (
+    update impact_deliveries d
+    set blocked = true, published_hop = d.hop, token = $9, updated_at = now()
+    from judged j
+    where d.id = j.id and j.verdict = 'blocked' and not j.repeated
+),
+lost as (
+    insert into delivery_attempts
+        (delivery_id, attempt, started_at, outcome, counted, payload_hash, idempotency_key)
+    select j.id, j.attempts, j.lease_started_at, 'unknown_outcome', true, j.last_payload_hash, j.last_idempotency_key
+    from judged j
+    where j.verdict in ('go', 'content_changed', 'key_forgotten') and j.lease_owner is not null and not j.repeated
+        and j.attempts > 0
+    on conflict (delivery_id, attempt) do nothing
+)
+select j.verdict, j.replays, j.current_organization_id, j.current_generation,
+       j.attempts + case when j.verdict = 'go' and not j.repeated then 1 else 0 end as attempt,
+       j.counted + case when j.lease_owner is not null and not j.repeated then 1 else 0 end as counted,
+       j.uncertain_since is not null or (j.lease_owner is not null and not j.repeated) as uncertain,
+       extract(epoch from now() - j.first_failed_at)::float8 as failing_for,
+       extract(epoch from j.deadline_at - now())::float8 as to_deadline,
+       extract(epoch from case j.verdict
+           when 'leased' then j.lease_until when 'not_yet' then j.next_attempt_at end - now())::float8 as remaining
+from judged j
+order by j.ord

@@ -1,0 +1,129 @@
+-- Writes what attempts ended with. $15 token, $16 owner, $17 epoch, $18 deadline s, $19 ordered.
+-- An acceptance is written whichever attempt it belongs to; all else only where the attempt is the row's last and the
+-- lease is ours. Returns a row a result (kind 'finished'), then the siblings woken (kind 'woken').
+with result as materialized (
+    select * from unnest(
+        $1::uuid[], $2::integer[], $3::text[], $4::boolean[], $5::text[], $6::float8[], $7::boolean[],
+        $8::timestamptz[], $9::float8[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::boolean[]
+    ) with ordinality
+        as r (id, attempt, attempt_outcome, counts, what_next, delay, fate_known,
+              started_at, duration_ms, http_status, error_code, error_msg, transaction_id, mocked, ord)
+),
+locked as materialized (
+    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update
+),
+judged as materialized (
+    select r.*, d.company_id, d.platform, d.status, d.outcome, d.hop, d.payload_hash, d.idempotency_key,
+           d.token is not distinct from $15::uuid as repeated,
+           d.attempts = r.attempt and d.lease_owner = $16 and d.lease_epoch = $17 as ours,
+           case
+               when r.what_next = 'delivered' then d.status <> 'delivered'
+               else d.attempts = r.attempt and d.lease_owner = $16 and d.lease_epoch = $17
+                   and d.status in ('pending', 'retrying')
+           end as applies
+    from result r
+    join locked d on d.id = r.id
+),
+changed as (
+    update impact_deliveries d
+    set status = case
+            when not j.applies then d.status
+            when j.what_next = 'delivered' then 'delivered'
+            when j.what_next = 'later' then 'retrying'
+            else 'failed' end,
+        outcome = case
+            when not j.applies then d.outcome
+            when j.what_next = 'delivered' then 'delivered'
+            when j.what_next = 'later' then null
+            else 'dead' end,
+        retries = d.retries + case when j.applies and j.what_next = 'later' then 1 else 0 end,
+        counted = d.counted + case when j.ours and j.counts then 1 else 0 end,
+        hop = d.hop + case when j.applies and j.what_next = 'later' then 1 else 0 end,
+        published_at = case when j.applies and j.what_next = 'later' then now() else d.published_at end,
+        publish_delay = case when j.applies and j.what_next = 'later' then j.delay else d.publish_delay end,
+        next_attempt_at = case
+            when j.applies and j.what_next = 'later' then now() + make_interval(secs => j.delay)
+            when j.applies then null else d.next_attempt_at end,
+        delivered_at = case when j.applies and j.what_next = 'delivered' then now() else d.delivered_at end,
+        mocked = case when j.applies and j.what_next = 'delivered' then j.mocked else d.mocked end,
+        error_code = case when j.applies then j.error_code else d.error_code end,
+        error_msg = case when j.applies then j.error_msg else d.error_msg end,
+        transaction_id = case when j.applies then coalesce(j.transaction_id, d.transaction_id) else d.transaction_id end,
+        first_failed_at = case
+            when j.ours and j.counts and j.what_next <> 'delivered' then coalesce(d.first_failed_at, now())
+            else d.first_failed_at end,
+        last_failed_at = case when j.ours and j.what_next <> 'delivered' then now() else d.last_failed_at end,
+        deadline_at = case
+            when j.ours and j.counts and j.what_next <> 'delivered'
+                then coalesce(d.deadline_at, now() + make_interval(secs => $18))
+            else d.deadline_at end,
+        uncertain_since = case
+            when j.applies and j.what_next = 'delivered' then null
+            when j.fate_known then d.uncertain_since
+            else coalesce(d.uncertain_since, d.lease_started_at, now()) end,
+        lease_owner = null, lease_epoch = null, lease_started_at = null, lease_until = null,
+        token = $15, updated_at = now()
+    from judged j
+    where d.id = j.id and (j.applies or j.ours) and not j.repeated
+),
+written as (
+    insert into delivery_attempts (delivery_id, attempt, started_at, duration_ms, http_status, outcome, counted,
+        error_code, error_msg, transaction_id, payload_hash, idempotency_key)
+    select j.id, j.attempt, coalesce(j.started_at, now()), j.duration_ms, j.http_status, j.attempt_outcome, j.counts,
+           j.error_code, j.error_msg, j.transaction_id, j.payload_hash, j.idempotency_key
+    from judged j
+    where j.attempt > 0
+    -- A late answer replaces "unknown outcome"; "unknown outcome" replaces nothing.
+    on conflict (delivery_id, attempt) do update
+    set duration_ms = excluded.duration_ms, http_status = excluded.http_status, outcome = excluded.outcome,
+        counted = excluded.counted, error_code = excluded.error_code, error_msg = excluded.error_msg,
+        transaction_id = excluded.transaction_id
+    where excluded.outcome <> 'unknown_outcome'
+),
+candidate as materialized (
+    select sibling.id
+    from (
+        select distinct platform, company_id from judged
+        where $19 and applies and what_next <> 'later' and not repeated
+    ) ended
+    cross join lateral (
+        select s.id, s.blocked
+        from impact_deliveries s
+        where s.platform = ended.platform and s.company_id = ended.company_id
+          and s.status in ('pending', 'retrying') and s.id <> all ($1::uuid[])
+        order by s.seq
+        limit 8
+        -- Who is locked is being decided on elsewhere; the sweeper looks after it should that be lost.
+        for no key update skip locked
+    ) sibling
+    where sibling.blocked
+),
+woken as (
+    update impact_deliveries d
+    set blocked = false, hop = d.hop + 1, published_at = now(), publish_delay = 0, token = $15, updated_at = now()
+    from candidate c
+    where d.id = c.id
+    returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq
+)
+select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event_id, j.company_id, j.platform,
+       j.hop + case when j.applies and j.what_next = 'later' and not j.repeated then 1 else 0 end as hop,
+       null::integer as attempts, null::integer as replays, null::text as traceparent, null::bytea as body,
+       -- A repeated call finds what it had written.
+       (j.applies or j.repeated) as applied,
+       case
+           when j.repeated or not j.applies then j.status
+           when j.what_next = 'delivered' then 'delivered'
+           when j.what_next = 'later' then 'retrying'
+           else 'failed' end as status,
+       case
+           when j.repeated or not j.applies then j.outcome
+           when j.what_next = 'delivered' then 'delivered'
+           when j.what_next = 'later' then null
+           else 'dead' end as outcome
+from judged j
+union all
+select 'woken', null, w.seq, w.id, w.event_id, w.company_id, w.platform, w.hop, w.attempts, w.replays, w.traceparent,
+       e.body, null, null, null
+from woken w
+join impact_events e on e.id = w.event_id
+order by kind, ord, seq
