@@ -43,10 +43,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
     attempt: int = 0
     replays: int = 0
+    origin: "Origin | None" = None
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where on Kafka the event came in; nowhere for one that came by HTTP."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 class Arrival(msgspec.Struct, frozen=True, kw_only=True):
-    """A readable event with its way in: coordinates on Kafka, or none of them where it came by HTTP."""
+    """A readable event with its way in."""
 
     event_id: UUID
     company_id: UUID
@@ -55,9 +64,7 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
     platforms: tuple[str, ...]
     """Those that may get it: enabled here, asked for by the event, and with a place for one of its metrics."""
-    topic: str | None = None
-    partition: int | None = None
-    offset: int | None = None
+    origin: Origin | None = None
 
 
 Recording = Literal["accepted", "unrouted", "redelivered", "duplicate", "conflict"]
@@ -136,7 +143,7 @@ class Leased(msgspec.Struct, frozen=True):
 
 
 class NotYet(msgspec.Struct, frozen=True):
-    """Its time comes in this many seconds."""
+    """Its time comes in this many seconds. Where that is more than one, the row waits in the ledger: ack the record."""
 
     remaining: float
 
@@ -338,11 +345,16 @@ class StatusLog(Protocol):
     """Webhooks in, platform statuses out: what the gateway needs."""
 
     async def record_status_events(self, events: Sequence[StatusEvent]) -> list[bool]:
-        """Stores them; durable when it returns. True: new. False: already there."""
+        """Stores them; durable when it returns. True: new. False: already there.
+
+        Raises ValueError, and has stored none of them, where a text or payload is one that the ledger cannot hold
+        (`delivery_log.storable`).
+        """
         ...
 
     async def link_status_events(self, limit: int) -> int:
-        """Joins stored events with the deliveries whose current transaction they name, and moves `platform_status`.
+        """Joins stored events with the finished deliveries whose current transaction they name, and moves
+        `platform_status`. Until a delivery has an outcome its statuses wait: what they then say is of that outcome.
 
         The status is a function of all of a delivery's events, whatever order they came in: `received` only where
         there is nothing else; of `confirmed` and `rejected` the later `occurred_at`, a tie rejects, both seen is

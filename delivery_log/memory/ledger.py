@@ -58,11 +58,7 @@ class MemoryLedger:
         if known is not None:
             if known.content_hash != arrival.content_hash:
                 return Recorded("conflict")
-            same_record = (known.topic, known.partition, known.offset) == (
-                arrival.topic,
-                arrival.partition,
-                arrival.offset,
-            )
+            same_record = known.origin == arrival.origin
             unfinished = tuple(
                 self._request(row)
                 for row in sorted(state.deliveries.values(), key=lambda row: row.seq)
@@ -83,9 +79,7 @@ class MemoryLedger:
             body=arrival.body,
             disposition="accepted" if platforms else "unrouted",
             reason=reason,
-            topic=arrival.topic,
-            partition=arrival.partition,
-            offset=arrival.offset,
+            origin=arrival.origin,
             traceparent=arrival.traceparent,
         )
         now = state.clock()
@@ -137,7 +131,10 @@ class MemoryLedger:
         if row.lease_until is not None and row.lease_until > now and not ours_before:
             return Leased((row.lease_until - now).total_seconds())
         if row.next_attempt_at is not None and row.next_attempt_at > now:
-            return NotYet((row.next_attempt_at - now).total_seconds())
+            remaining = (row.next_attempt_at - now).total_seconds()
+            if remaining > 1.0:
+                row.blocked, row.published_hop = True, row.hop
+            return NotYet(remaining)
         if ordered and self._elder_unfinished(row):
             row.blocked = True
             row.published_hop = row.hop
@@ -336,14 +333,16 @@ class MemoryLedger:
         return any(other.seq < row.seq for other in self._siblings(row))
 
     def _request(self, row: DeliveryRecord) -> Request:
+        event = self.state.events[row.event_id]
         return Request(
             delivery_id=row.id,
             event_id=row.event_id,
             company_id=row.company_id,
             platform=row.platform,
             hop=row.hop,
-            body=self.state.events[row.event_id].body,
+            body=event.body,
             traceparent=row.traceparent,
             attempt=row.attempts,
             replays=row.replays,
+            origin=event.origin,
         )

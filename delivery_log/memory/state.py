@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from delivery_log.contract import AttemptRow, CompanyPlatform, StatusEvent
+from delivery_log.contract import AttemptRow, CompanyPlatform, Origin, StatusEvent
 
 
 @dataclass(slots=True)
@@ -16,9 +16,7 @@ class EventRecord:
     body: bytes
     disposition: str
     reason: str | None
-    topic: str | None
-    partition: int | None
-    offset: int | None
+    origin: Origin | None
     traceparent: str
 
 
@@ -78,6 +76,7 @@ class StatusRecord:
     event: StatusEvent
     received_at: datetime
     delivery_id: UUID | None = None
+    linked_at: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -82,7 +82,7 @@ create table impact_deliveries (
     published_hop integer not null default 0,    -- what a broker confirmed
     published_at timestamptz not null default now(),
     publish_delay double precision not null default 0, -- seconds that the live record waits in a retry topic
-    blocked boolean not null default false,      -- acked while an elder sibling was unfinished: waits here
+    blocked boolean not null default false,      -- no record lives: waits here, for an elder sibling's end or for its time
 
     attempts integer not null default 0,         -- number of the last attempt begun
     counted integer not null default 0,          -- attempts that count against the delivery
@@ -138,10 +138,11 @@ create table status_events (
     error_msg text,
     occurred_at timestamptz not null,
     received_at timestamptz not null default now(),
-    linked_at timestamptz,
-    trace_id text
+    linked_at timestamptz,                       -- a batch's status has no delivery_id of its own, yet is linked
+    trace_id text,
+    token uuid                                   -- of the call that stored it: a repeated call knows what it stored
 );
-create index status_events_unlinked on status_events (received_at) where delivery_id is null;
+create index status_events_unlinked on status_events (received_at) where linked_at is null;
 create index status_events_by_delivery on status_events (delivery_id) where delivery_id is not null;
 create index status_events_by_transaction on status_events (platform, transaction_id);
 

@@ -16,6 +16,7 @@ from delivery_log.contract import (
     Leased,
     Mismatch,
     NotYet,
+    Origin,
     Owner,
     Progress,
     ReadUpTo,
@@ -88,6 +89,7 @@ class PostgresLedger:
             for number, arrival in enumerate(arrivals, 1)
             for platform in arrival.platforms
         ]
+        origins = [arrival.origin for arrival in arrivals]
         rows = await self._database.fetch(
             _RECORD_EVENTS,
             [arrival.event_id for arrival in arrivals],
@@ -96,9 +98,9 @@ class PostgresLedger:
             [arrival.body for arrival in arrivals],
             [arrival.traceparent for arrival in arrivals],
             [trace_id(arrival.traceparent) for arrival in arrivals],
-            [arrival.topic for arrival in arrivals],
-            [arrival.partition for arrival in arrivals],
-            [arrival.offset for arrival in arrivals],
+            [origin and origin.topic for origin in origins],
+            [origin and origin.partition for origin in origins],
+            [origin and origin.offset for origin in origins],
             [wish[0] for wish in wishes],
             [wish[1] for wish in wishes],
             [wish[2] for wish in wishes],
@@ -118,6 +120,7 @@ class PostgresLedger:
                     hop=1,
                     body=arrival.body,
                     traceparent=arrival.traceparent,
+                    origin=arrival.origin,
                 )
                 for platform in row["platforms"] or ()
             )
@@ -126,11 +129,7 @@ class PostgresLedger:
             return None
         if row["known_hash"] != arrival.content_hash:
             return Recorded("conflict")
-        same_record = (row["topic"], row["partition"], row["offset"]) == (
-            arrival.topic,
-            arrival.partition,
-            arrival.offset,
-        )
+        same_record = _origin(row) == arrival.origin
         requests = tuple(unfinished.get(arrival.event_id, ()))
         return Recorded("redelivered" if same_record else "duplicate", requests, row["reason"])
 
@@ -261,7 +260,12 @@ def _request(row: Any) -> Request:
         traceparent=row["traceparent"],
         attempt=row["attempts"],
         replays=row["replays"],
+        origin=_origin(row),
     )
+
+
+def _origin(row: Any) -> Origin | None:
+    return None if row["topic"] is None else Origin(row["topic"], row["partition"], row["offset"])
 
 
 def _verdict(row: Any, key: UUID) -> Verdict:

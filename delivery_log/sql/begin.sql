@@ -20,7 +20,8 @@ judged as materialized (
            case
                when d.id is null then 'unknown'
                when d.content_hash <> c.content_hash then 'mismatch'
-               when d.token = $9::uuid and d.blocked then 'blocked'
+               when d.token = $9::uuid and d.blocked
+                   then case when d.next_attempt_at > now() then 'not_yet' else 'blocked' end
                when d.token = $9::uuid then 'go'
                when d.status = 'delivered' or d.outcome in ('dead', 'rejected') then 'done'
                when d.status = 'failed' then 'cancelled'
@@ -62,7 +63,8 @@ waiting as (
     update impact_deliveries d
     set blocked = true, published_hop = d.hop, token = $9, updated_at = now()
     from judged j
-    where d.id = j.id and j.verdict = 'blocked' and not j.repeated
+    where d.id = j.id and not j.repeated
+      and (j.verdict = 'blocked' or (j.verdict = 'not_yet' and j.next_attempt_at > now() + interval '1 second'))
 ),
 lost as (
     insert into delivery_attempts

@@ -108,6 +108,7 @@ woken as (
 select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event_id, j.company_id, j.platform,
        j.hop + case when j.applies and j.what_next = 'later' and not j.repeated then 1 else 0 end as hop,
        null::integer as attempts, null::integer as replays, null::text as traceparent, null::bytea as body,
+       null::text as topic, null::integer as "partition", null::bigint as "offset",
        -- A repeated call finds what it had written.
        (j.applies or j.repeated) as applied,
        case
@@ -123,7 +124,7 @@ select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event
 from judged j
 union all
 select 'woken', null, w.seq, w.id, w.event_id, w.company_id, w.platform, w.hop, w.attempts, w.replays, w.traceparent,
-       e.body, null, null, null
+       e.body, e.topic, e."partition", e."offset", null, null, null
 from woken w
 join impact_events e on e.id = w.event_id
 order by kind, ord, seq

@@ -1,5 +1,9 @@
 -- Rows that no longer move. $4 ordered platforms, $5 grace s, $6 limit, $7 token.
-with read_up_to as materialized (
+-- One sweeper at a time; another that tries meanwhile finds nothing to do.
+with turn as materialized (
+    select pg_try_advisory_xact_lock(hashtext('impact-in sweeper')) as mine
+),
+read_up_to as materialized (
     select * from unnest($1::text[], $2::float8[], $3::float8[]) as r (platform, delay, age)
 ),
 idle as materialized (
@@ -32,7 +36,7 @@ chosen as materialized (
     select d.id, i.reason
     from idle i
     join impact_deliveries d on d.id = i.id
-    where i.reason is not null
+    where i.reason is not null and (select mine from turn)
     order by d.seq
     limit $6
     for no key update of d skip locked
@@ -44,7 +48,7 @@ swept as (
     where d.id = c.id and d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until <= now())
     returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq, c.reason
 )
-select s.*, e.body
+select s.*, e.body, e.topic, e."partition", e."offset"
 from swept s
 join impact_events e on e.id = s.event_id
 where e.body is not null

@@ -19,6 +19,7 @@ from delivery_log.contract import (
     Leased,
     Mismatch,
     NotYet,
+    Origin,
     Owner,
     Progress,
     ReadUpTo,
@@ -62,9 +63,7 @@ def arrival(company: UUID, offset: int = 0, **changes: Any) -> Arrival:
         "body": b"avro",
         "traceparent": TRACE,
         "platforms": ("benevity",),
-        "topic": "impact.metrics",
-        "partition": 0,
-        "offset": offset,
+        "origin": Origin("impact.metrics", 0, offset),
     }
     return Arrival(**(values | changes))
 
@@ -311,6 +310,18 @@ async def test_a_retry_is_not_yet_due_until_its_time(backend: Backend) -> None:
     assert 5 <= go.failing_for < 10
     assert go.to_deadline is not None
     assert 20 < go.to_deadline <= 25
+
+
+async def test_what_came_long_before_its_time_waits_in_the_ledger_until_the_sweeper_wakes_it(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    [finished] = await finish(backend, later(request, delay=100.0))
+    [not_yet] = await begin(backend, claim(request, hop=finished.hop))
+    assert isinstance(not_yet, NotYet)
+    await backend.pass_time(99)
+    assert await sweep(backend) == []
+    await backend.pass_time(2)
+    assert await sweep(backend) == [(request.delivery_id, "woken", 3)]
 
 
 async def test_an_unfinished_elder_blocks_only_where_order_matters(backend: Backend) -> None:
