@@ -129,9 +129,7 @@ class WebhookBodyError(ValueError):
 class Webhook(Protocol):
     """The way back: who sent this, and what does it say?"""
 
-    def verify(
-        self, headers: Sequence[tuple[str, str]], raw: bytes, secrets: Sequence[bytes], now: float
-    ) -> None:
+    def verify(self, headers: Sequence[tuple[str, str]], raw: bytes, secrets: Sequence[bytes], now: float) -> None:
         """Returns where the signature over the raw bytes is right under one of the keys and its time, if it has
         one, is within 300 s of `now` (unix seconds). Raises SignatureRejected otherwise, and nothing else."""
         ...

@@ -1,0 +1,26 @@
+"""The platforms by name: the only place that lists them. A fourth is one folder and one line here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from connectors.benevity import BenevityConnector, BenevitySettings, BenevityWebhook
+from connectors.contract import Connector, Webhook
+from connectors.goodera import GooderaConnector, GooderaSettings, GooderaWebhook
+from connectors.workday import WorkdayConnector, WorkdaySettings, WorkdayWebhook
+
+
+class Platform(NamedTuple):
+    """`connector` takes an instance of `settings`; `webhook` needs none, so that the gateway can do without."""
+
+    settings: type[Any]
+    connector: Callable[..., Connector]
+    webhook: Webhook
+
+
+REGISTRY: Mapping[str, Platform] = {
+    "benevity": Platform(BenevitySettings, BenevityConnector, BenevityWebhook()),
+    "goodera": Platform(GooderaSettings, GooderaConnector, GooderaWebhook()),
+    "workday": Platform(WorkdaySettings, WorkdayConnector, WorkdayWebhook()),
+}
+
+PLATFORMS: tuple[str, ...] = tuple(REGISTRY)
