@@ -69,7 +69,7 @@ $(IN_STEP): uv.lock requirements.txt pyproject.toml
 	    echo "Impact-In needs Python 3.11, 3.12 or 3.13. Here python3 is: $$(python3 --version 2>&1 | head -n 1)" >&2; \
 	    exit 1; \
 	  fi; \
-	  echo "making .venv with $$usable (a minute; uv would take seconds)" >&2; \
+	  echo "making .venv with $$usable (half a minute; uv would take seconds)" >&2; \
 	  export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_QUIET=1; \
 	  "$$usable" -m venv --clear .venv && \
 	  $(BIN)/python -m pip install --require-hashes -r requirements.txt && \

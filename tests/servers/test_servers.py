@@ -101,11 +101,13 @@ async def test_every_test_finds_valkey_empty(redis_url: str, turn: int) -> None:
         await client.set("left behind", turn)
 
 
+@pytest.mark.fast
 async def test_eventually_returns_the_first_truthy_answer() -> None:
     answers = iter([None, 0, "done"])
     assert await eventually(lambda: next(answers)) == "done"
 
 
+@pytest.mark.fast
 async def test_eventually_says_what_did_not_happen() -> None:
     async def never() -> bool:
         return False
@@ -114,6 +116,7 @@ async def test_eventually_says_what_did_not_happen() -> None:
         await eventually(never, timeout=0.1, what="the moon is blue")
 
 
+@pytest.mark.fast
 async def test_a_broker_does_not_outlive_a_test_run_that_was_killed(tmp_path: Path) -> None:
     java = tmp_path / "java"  # it need not be Kafka, and this starts at once
     java.write_text("#!/bin/sh\nexec sleep 60\n")
