@@ -441,7 +441,7 @@ class Inspection(Protocol):
     """Looking, changing nothing."""
 
     async def deliveries(self, where: DeliveryFilter, *, cursor: str | None, limit: int) -> Page:
-        """Newest first. Raises ValueError on a cursor that is none of ours."""
+        """Newest first; `since` is included, `until` is not. Raises ValueError on a cursor that is none of ours."""
         ...
 
     async def delivery(self, delivery_id: UUID) -> DeliveryRow | None:

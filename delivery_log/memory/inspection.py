@@ -16,6 +16,8 @@ class MemoryInspection:
         self.state = state or MemoryState()
 
     async def deliveries(self, where: DeliveryFilter, *, cursor: str | None, limit: int) -> Page:
+        if limit < 1:
+            raise ValueError("a page has at least one row")
         behind = read_cursor(cursor) if cursor is not None else None
         rows = sorted(
             (

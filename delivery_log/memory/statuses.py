@@ -1,7 +1,6 @@
 """Twin of the webhooks' log, and the rule that makes a status of a history, as a function of its own."""
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from typing import Literal, NamedTuple
 
 from delivery_log.contract import StatusEvent
@@ -9,6 +8,8 @@ from delivery_log.memory.state import DeliveryRecord, MemoryState, StatusRecord
 from delivery_log.storable import check_storable, check_text
 
 _RANK = {"rejected": 2, "confirmed": 1, "received": 0}
+
+_Transaction = tuple[str, str]  # platform and id
 
 REJECTED_CODE = "PLATFORM_REJECTED"
 """`error_code` of a delivery that a webhook rejected."""
@@ -87,38 +88,36 @@ class MemoryStatusLog:
 
     async def link_status_events(self, limit: int) -> int:
         state = self.state
-        members: dict[tuple[str, str], list[DeliveryRecord]] = {}
+        members: dict[_Transaction, list[DeliveryRecord]] = {}
         for row in state.deliveries.values():
             if row.transaction_id is not None and not row.unfinished:
                 members.setdefault((row.platform, row.transaction_id), []).append(row)
-        waiting = [
-            record
-            for record in sorted(state.status_events.values(), key=lambda record: record.received_at)
-            if record.linked_at is None and _transaction(record.event) in members
-        ]
-        chosen = {_transaction(record.event) for record in waiting[:limit]}
-        now = state.clock()
-        linked = 0
-        for transaction, records in groupby(
-            sorted(
-                (record for record in state.status_events.values() if _transaction(record.event) in chosen),
-                key=lambda record: _transaction(record.event),
+        histories: dict[_Transaction, list[StatusRecord]] = {}
+        for record in state.status_events.values():
+            transaction = (record.event.platform, record.event.transaction_id or "")
+            if transaction in members:
+                histories.setdefault(transaction, []).append(record)
+        waiting = sorted(
+            (
+                (record.received_at, transaction)
+                for transaction, history in histories.items()
+                for record in history
+                if record.linked_at is None
             ),
-            key=lambda record: _transaction(record.event),
-        ):
-            history = list(records)
-            rows = members[transaction]  # type: ignore[index]
-            for record in history:
-                if record.linked_at is None:
-                    linked += 1
-                    record.linked_at = now
-                    record.delivery_id = rows[0].id if len(rows) == 1 else None
-            verdict = judge(record.event for record in history)
-            for row in rows:
-                apply(verdict, row)
-                row.updated_at = now
+        )
+        linked = 0
+        for transaction in {transaction for _, transaction in waiting[:limit]}:
+            linked += self._link(histories[transaction], members[transaction])
         return linked
 
-
-def _transaction(event: StatusEvent) -> tuple[str, str | None]:
-    return event.platform, event.transaction_id
+    def _link(self, history: Sequence[StatusRecord], rows: Sequence[DeliveryRecord]) -> int:
+        now = self.state.clock()
+        new = [record for record in history if record.linked_at is None]
+        for record in new:
+            record.linked_at = now
+            record.delivery_id = rows[0].id if len(rows) == 1 else None
+        verdict = judge(record.event for record in history)
+        for row in rows:
+            apply(verdict, row)
+            row.updated_at = now
+        return len(new)

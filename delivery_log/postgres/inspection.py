@@ -33,6 +33,8 @@ class PostgresInspection:
         self._database = database
 
     async def deliveries(self, where: DeliveryFilter, *, cursor: str | None, limit: int) -> Page:
+        if limit < 1:
+            raise ValueError("a page has at least one row")
         behind = read_cursor(cursor) if cursor is not None else (None, None)
         try:
             rows = await self._database.fetch(
