@@ -70,8 +70,6 @@ async def _run(options: Options, parent: int) -> int:
         watcher = asyncio.create_task(_watch_parent(parent, ending))
         stack.push_async_callback(_cancel, [watcher])
         await ending.asked.wait()
-        for server in running:
-            server.stop()
     return ending.status
 
 

@@ -90,7 +90,6 @@ async def start() -> AsyncIterator[Start]:
                 await runner.setup()
                 stack.push_async_callback(runner.cleanup)
                 await web.TCPSite(runner, "127.0.0.1", 0).start()
-                stack.callback(server.stop)
                 sending = asyncio.create_task(server.sender.run())
                 stack.callback(sending.cancel)
                 url = f"http://127.0.0.1:{runner.addresses[0][1]}"

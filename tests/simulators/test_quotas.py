@@ -1,5 +1,7 @@
 """The platforms' own limits, in sliding windows (contract section 4)."""
 
+import random
+
 import pytest
 
 from impact_in.simulators.quotas import Limit, SlidingWindow
@@ -47,3 +49,15 @@ def test_no_window_holds_more_than_the_limit() -> None:
     assert window.wait_for("a") == 75  # the longer window
     now = 100.0
     assert window.wait_for("a") is None
+
+
+def test_a_request_is_refused_only_where_a_window_is_full() -> None:
+    now, limits, granted = 0.0, (Limit(2, 10), Limit(5, 60)), list[float]()
+    window, chance = SlidingWindow(limits, clock=lambda: now), random.Random(1)
+    for _ in range(2000):
+        now += chance.choice((0.0, 1.0, 4.0, 15.0))
+        fits = all(sum(now - limit.seconds < at for at in granted) < limit.requests for limit in limits)
+        wait = window.wait_for("a")
+        assert (wait is None) is fits
+        if wait is None:
+            granted.append(now)
