@@ -82,6 +82,6 @@ def _decode(value: bytes | str | None) -> Sighting | None:
     if value is None:
         return None
     try:
-        return _decoder.decode(value)
+        return _decoder.decode(value if isinstance(value, bytes) else value.encode())
     except msgspec.DecodeError:  # another version's, or somebody's else: as good as forgotten
         return None

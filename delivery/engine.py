@@ -1,0 +1,329 @@
+"""One delivery, as a pipeline of named steps: admit → begin → send → finish → route.
+
+Each step returns a value, and each crash between two of them is survivable: before begin nothing has happened; after it
+the row is leased, and whoever comes next finds an attempt without outcome; after finish the ledger knows, and a record
+that was not published is found by the sweeper.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from connectors.contract import Connector, Outcome, Refused, Shipment, Unavailable, Uncertain
+from delivery.decision import Decision, decide
+from delivery.micro_batch import MicroBatcher
+from delivery.observer import AttemptMade, DeadLettered, Observer, RecordSkipped, Trouble
+from delivery.patience import patiently
+from delivery.ports import IncomingRecord, OutgoingRecord
+from delivery.preparation import Preparation, Prepared
+from delivery.publication import Publication
+from delivery.records import (
+    DeliveryRequest,
+    dead_letter_record,
+    read_request,
+    request_record,
+    retry_record,
+    unreadable_record,
+)
+from delivery.retry_schedule import RetrySchedule
+from delivery_log.contract import (
+    Changed,
+    Claim,
+    DeliveryLedger,
+    Finished,
+    Go,
+    Leased,
+    Mismatch,
+    NotYet,
+    Owner,
+    Result,
+    Unknown,
+    Unrepeatable,
+    Verdict,
+)
+from schemas import Topics, Unreadable, headers
+from schemas.trace import child_of
+
+_WAIT_FOR_LEASE = 5.0
+_WAIT_FOR_TIME = 1.0
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds."""
+
+    lease: float = 60.0
+    request_timeout: float = 30.0
+    key_memory: float = 24 * 3600.0
+
+
+class DeliveryEngine:
+    """The deliveries of one platform. `deliver` one record at a time for a company (see `KeyedDispatcher`)."""
+
+    def __init__(
+        self,
+        *,
+        connector: Connector,
+        ledger: DeliveryLedger,
+        publication: Publication,
+        topics: Topics,
+        schedule: RetrySchedule,
+        owner: Owner,
+        observer: Observer,
+        settings: EngineSettings,
+    ) -> None:
+        self._connector = connector
+        self._platform = connector.name
+        self._ordered = connector.ordering == "keyed"
+        self._ledger = ledger
+        self._publication = publication
+        self._topics = topics
+        self._schedule = schedule
+        self._owner = owner
+        self._observer = observer
+        self._settings = settings
+        self._begin: MicroBatcher[Claim, Verdict] = MicroBatcher(self._begin_all)
+        self._finish: MicroBatcher[Result, Finished] = MicroBatcher(self._finish_all)
+        self._preparation = Preparation(connector, observer)
+
+    async def deliver(self, record: IncomingRecord) -> None:
+        """Returns when the record may be acked: it has led to an outcome, to another record, or to nothing."""
+        request = read_request(record, self._platform)
+        if isinstance(request, Unreadable):
+            await self._reject(record, request)
+            return
+        prepared, verdict = await self._admit(request)
+        if isinstance(verdict, Go):
+            await self._attempt(record, prepared, verdict)
+        elif isinstance(verdict, Unrepeatable):
+            await self._give_up(prepared, verdict)
+        elif isinstance(verdict, Unknown | Mismatch):
+            await self._dead_letter_foreign(request, verdict)
+        else:
+            self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
+
+    # ---- begin
+
+    async def _admit(self, request: DeliveryRequest) -> tuple[Prepared, Verdict]:
+        """Claims until the ledger says something final. Waits in memory only for what is over in a moment."""
+        prepared = self._preparation.prepare(request)
+        give_up_at = time.monotonic() + _WAIT_FOR_LEASE
+        while True:
+            verdict = await self._begin.submit(prepared.claim())
+            if isinstance(verdict, Changed):
+                self._preparation.believe(request.event.company_id, verdict.organization_id)
+                prepared = self._preparation.rebuild(request, verdict.organization_id, verdict.generation)
+            elif isinstance(verdict, NotYet) and verdict.remaining <= _WAIT_FOR_TIME:
+                await asyncio.sleep(verdict.remaining)
+            elif isinstance(verdict, Leased) and time.monotonic() < give_up_at:
+                await asyncio.sleep(min(verdict.remaining, 0.25))
+            else:
+                return prepared, verdict
+
+    async def _begin_all(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
+        return await patiently(
+            lambda: self._ledger.begin(
+                claims,
+                owner=self._owner,
+                lease=self._settings.lease,
+                ordered=self._ordered,
+                key_memory=self._settings.key_memory,
+            ),
+            self._observer,
+            "begin",
+        )
+
+    # ---- send, finish, route
+
+    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go) -> None:
+        request = prepared.request
+        started_at, started = datetime.now(UTC), time.monotonic()
+        traceparent = child_of(request.traceparent)
+        outcome = await self._send(prepared, go, traceparent)
+        duration = time.monotonic() - started
+        decision = decide(outcome, go, self._schedule)
+        finished = await self._finish.submit(
+            Result(
+                delivery_id=request.delivery_id,
+                attempt=go.attempt,
+                outcome=decision.outcome,
+                counted=decision.counted,
+                then=decision.then,
+                delay=decision.delay,
+                fate_known=decision.fate_known,
+                started_at=started_at,
+                duration_ms=duration * 1_000,
+                http_status=outcome.http_status,
+                error_code=decision.error_code,
+                error_message=outcome.error_message,
+                transaction_id=outcome.transaction_id,
+                mocked=_mocked(outcome),
+            )
+        )
+        self._observer.notice(
+            AttemptMade(
+                platform=self._platform,
+                delivery_id=request.delivery_id,
+                event_id=request.event.event_id,
+                company_id=request.event.company_id,
+                attempt=go.attempt,
+                outcome=outcome,
+                duration=duration,
+                counted=decision.counted,
+                decision=decision.then,
+                delay=decision.delay,
+                idempotency_key=go.idempotency_key,
+                traceparent=traceparent,
+                applied=finished.applied,
+                waited=_since(request, record),
+            )
+        )
+        await self._route(request, go, outcome, decision, finished)
+
+    async def _send(self, prepared: Prepared, go: Go, traceparent: str) -> Outcome:
+        if prepared.defect is not None:
+            return Unavailable(
+                error_code="INTERNAL_ERROR", error_message=f"no body: {prepared.defect}", fate_known=True
+            )
+        shipment = Shipment(
+            delivery_id=prepared.request.delivery_id,
+            event=prepared.request.event,
+            organization_id=prepared.organization_id,
+            generation=prepared.generation,
+            body=prepared.body,
+            idempotency_key=go.idempotency_key,
+            traceparent=traceparent,
+        )
+        # The bound is the lease's: a request must not outlive it, whatever the connector's own limit does.
+        limit = min(self._settings.request_timeout + 5.0, self._settings.lease * 0.9)
+        try:
+            async with asyncio.timeout(limit):
+                [outcome] = await self._connector.send([shipment], go.idempotency_key)
+        except TimeoutError:
+            return Uncertain(error_code="TIMEOUT", error_message=f"no answer within {limit:g} s")
+        except Exception as error:  # nobody can know whether bytes had left
+            self._observer.notice(Trouble("connector_send", type(error).__name__))
+            return Uncertain(error_code="INTERNAL_ERROR", error_message=f"the connector failed: {type(error).__name__}")
+        return outcome
+
+    async def _finish_all(self, results: Sequence[Result]) -> Sequence[Finished]:
+        return await patiently(
+            lambda: self._ledger.finish(
+                results, owner=self._owner, deadline=self._schedule.deadline, ordered=self._ordered
+            ),
+            self._observer,
+            "finish",
+        )
+
+    async def _route(
+        self, request: DeliveryRequest, go: Go, outcome: Outcome, decision: Decision, finished: Finished
+    ) -> None:
+        outgoing: list[OutgoingRecord] = []
+        now = datetime.now(UTC)
+        if finished.applied and decision.then == "later":
+            tier = self._schedule.tier(go.counted + decision.counted, _after(outcome))
+            outgoing.append(
+                retry_record(
+                    request,
+                    decision,
+                    tier=tier,
+                    hop=finished.hop,
+                    attempt=go.attempt,
+                    topic=self._topics.retry(self._platform, tier),
+                    now=now,
+                    deadline=self._schedule.deadline if go.to_deadline is None else go.to_deadline,
+                    error_message=outcome.error_message,
+                )
+            )
+        elif finished.applied and decision.then == "dead":
+            kind = "refused" if isinstance(outcome, Refused) else "deadline"
+            outgoing.append(
+                self._dead_letter(request, kind, decision.error_code, outcome.error_message, go.attempt, now)
+            )
+        await self._publish(request, outgoing, finished)
+
+    async def _publish(self, request: DeliveryRequest, outgoing: list[OutgoingRecord], finished: Finished) -> None:
+        outgoing.extend(request_record(woken, self._topics) for woken in finished.woken)
+        await self._publication.publish(outgoing)
+        if finished.status == "retrying":
+            self._publication.note(request.delivery_id, finished.hop)
+        for woken in finished.woken:
+            self._publication.note(woken.delivery_id, woken.hop)
+
+    # ---- what cannot be sent
+
+    async def _give_up(self, prepared: Prepared, verdict: Unrepeatable) -> None:
+        """Sent perhaps, and not to be sent again by itself: a dead letter that only an operator revives."""
+        message = {
+            "content_changed": "an earlier attempt may have had its effect, and the content is another now",
+            "key_forgotten": "an earlier attempt may have had its effect, and the platform has forgotten its key",
+        }[verdict.reason]
+        request = prepared.request
+        finished = await self._finish.submit(
+            Result(
+                delivery_id=request.delivery_id,
+                attempt=verdict.attempts,
+                outcome="unknown_outcome",
+                counted=False,
+                then="dead",
+                fate_known=False,
+                error_code="UNKNOWN_OUTCOME",
+                error_message=message,
+            )
+        )
+        outgoing = []
+        if finished.applied:
+            outgoing.append(
+                self._dead_letter(
+                    request, "unknown_outcome", "UNKNOWN_OUTCOME", message, verdict.attempts, datetime.now(UTC)
+                )
+            )
+        await self._publish(request, outgoing, finished)
+
+    async def _dead_letter_foreign(self, request: DeliveryRequest, verdict: Verdict) -> None:
+        """No row of ours, or not with this content: kept for a person to look at, and no row changed."""
+        kind = _name(verdict)
+        message = "no such delivery in the ledger" if kind == "unknown" else "not the event of this delivery"
+        record = self._dead_letter(request, kind, kind.upper(), message, 0, datetime.now(UTC))
+        await self._publication.publish([record])
+
+    async def _reject(self, record: IncomingRecord, unreadable: Unreadable) -> None:
+        await self._publication.publish(
+            [unreadable_record(record, unreadable, self._topics.deliveries_dlt(self._platform))]
+        )
+        self._observer.notice(DeadLettered(self._platform, unreadable.kind))
+
+    def _dead_letter(
+        self, request: DeliveryRequest, kind: str, code: str | None, message: str | None, attempt: int, now: datetime
+    ) -> OutgoingRecord:
+        self._observer.notice(DeadLettered(self._platform, code or kind))
+        return dead_letter_record(
+            request,
+            topic=self._topics.deliveries_dlt(self._platform),
+            kind=kind,
+            code=code,
+            message=message,
+            attempt=attempt,
+            now=now,
+        )
+
+
+def _name(verdict: Verdict) -> str:
+    return {"AlreadyDone": "already_done", "NotYet": "not_yet"}.get(
+        type(verdict).__name__, type(verdict).__name__.lower()
+    )
+
+
+def _after(outcome: Outcome) -> float | None:
+    return getattr(outcome, "after", None)
+
+
+def _mocked(outcome: Outcome) -> bool:
+    return outcome.transaction_id is not None and outcome.transaction_id.startswith("mock-")
+
+
+def _since(request: DeliveryRequest, record: IncomingRecord) -> float | None:
+    published = headers.read_time(request.headers.get(headers.ORIGINAL_TIMESTAMP))
+    return None if published is None else (datetime.now(UTC) - published).total_seconds()

@@ -1,0 +1,199 @@
+"""impact.metrics → the ledger → delivery requests.
+
+Order of steps, and the crash that each survives: rows are committed before a request is published (a crash between
+leaves unfinished rows, and the record, unacked, is read again and publishes them as they stand); requests are confirmed
+before the record is acked; the fast memory is written last, so that it never knows more than the ledger.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from connectors.contract import Connector
+from delivery.observer import DeadLettered, EventConsumed, Observer
+from delivery.patience import patiently
+from delivery.ports import IncomingRecord, OutgoingRecord
+from delivery.publication import Publication
+from delivery.records import request_record, unreadable_record
+from delivery_log.contract import Arrival, DeliveryLedger, Origin, Recorded
+from guards.contract import SeenBefore, Sighting
+from schemas import ImpactMetricEvent, Topics, Unreadable, UnreadableKind, content_hash, decode, headers
+from schemas.event import to_avro
+from schemas.trace import new_traceparent, valid_traceparent
+
+_CONFLICT = Unreadable(UnreadableKind.ID_CONFLICT, "another event with this event_id, and other content, came first")
+
+
+class Readable(msgspec.Struct, frozen=True):
+    """A record that is an event."""
+
+    record: IncomingRecord
+    arrival: Arrival
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What is to be published before these records may be acked, and what may be remembered afterwards."""
+
+    outgoing: list[OutgoingRecord]
+    hops: list[tuple[UUID, int]]
+    sightings: dict[UUID, Sighting]
+
+
+class Ingest:
+    """`judge` then `conclude`, in micro-batches. Keep one `judge` in the air: the ledger's order of a company is the
+    order of these calls. `conclude` of one batch may overlap with `judge` of the next, in order."""
+
+    def __init__(
+        self,
+        *,
+        ledger: DeliveryLedger,
+        seen: SeenBefore,
+        publication: Publication,
+        topics: Topics,
+        connectors: Mapping[str, Connector],
+        observer: Observer,
+        read: Callable[[bytes], ImpactMetricEvent | Unreadable] = decode,
+    ) -> None:
+        self._ledger = ledger
+        self._seen = seen
+        self._publication = publication
+        self._topics = topics
+        self._connectors = connectors
+        self._observer = observer
+        self._read = read
+
+    async def judge(self, records: Sequence[IncomingRecord]) -> Judged:
+        """Decides what each record is, and commits it to the ledger. Waits while the ledger is away."""
+        judged = Judged([], [], {})
+        readable: list[Readable] = []
+        for record in records:
+            event = self._event(record, judged)
+            if event is not None:
+                readable.append(Readable(record, self._arrival(record, event)))
+        unknown = await self._drop_remembered(readable)
+        if unknown:
+            arrivals = [item.arrival for item in unknown]
+            recorded = await patiently(lambda: self._ledger.record_events(arrivals), self._observer, "record_events")
+            for item, answer in zip(unknown, recorded, strict=True):
+                self._take(item, answer, judged)
+        return judged
+
+    async def conclude(self, judged: Judged) -> None:
+        """Publishes; returns when the broker has confirmed, and the records may be acked."""
+        await self._publication.publish(judged.outgoing)
+        for delivery_id, hop in judged.hops:
+            self._publication.note(delivery_id, hop)
+        await self._seen.remember(judged.sightings)
+
+    def _event(self, record: IncomingRecord, judged: Judged) -> ImpactMetricEvent | None:
+        if record.value is None:
+            self._observer.notice(EventConsumed("tombstone"))
+            return None
+        try:
+            event = self._read(record.value)
+        except Exception as error:  # a defect of ours must not lose the record: it is kept as it came
+            event = Unreadable(UnreadableKind.INVALID_EVENT, f"reading the record failed: {type(error).__name__}")
+        if isinstance(event, Unreadable):
+            self._reject(record, event, judged)
+            return None
+        return event
+
+    def _reject(self, record: IncomingRecord, unreadable: Unreadable, judged: Judged) -> None:
+        judged.outgoing.append(unreadable_record(record, unreadable, self._topics.metrics_dlt))
+        self._observer.notice(EventConsumed(unreadable.kind))
+        self._observer.notice(DeadLettered(None, unreadable.kind))
+
+    def _arrival(self, record: IncomingRecord, event: ImpactMetricEvent) -> Arrival:
+        body = to_avro(event)
+        found = headers.read_headers(record.headers) if record.headers else {}
+        return Arrival(
+            event_id=event.event_id,
+            company_id=event.company_id,
+            content_hash=content_hash(body),
+            body=body,
+            traceparent=valid_traceparent(found.get(headers.TRACEPARENT)) or new_traceparent(),
+            platforms=tuple(
+                name
+                for name, connector in self._connectors.items()
+                if (event.platforms is None or name in event.platforms) and connector.understands(event)
+            ),
+            origin=Origin(record.topic, record.partition, record.offset),
+        )
+
+    async def _drop_remembered(self, readable: list[Readable]) -> list[Readable]:
+        """What the fast memory knows for a duplicate is done; everything else asks the ledger."""
+        sightings = await self._seen.lookup([item.arrival.event_id for item in readable])
+        unknown = []
+        for item in readable:
+            sighting = sightings.get(item.arrival.event_id)
+            elsewhere = sighting is not None and (sighting.topic, sighting.partition, sighting.offset) != (
+                item.record.topic,
+                item.record.partition,
+                item.record.offset,
+            )
+            if sighting is not None and elsewhere and sighting.content_hash == item.arrival.content_hash:
+                self._observer.notice(EventConsumed("duplicate"))
+            else:
+                unknown.append(item)
+        return unknown
+
+    def _take(self, item: Readable, recorded: Recorded, judged: Judged) -> None:
+        if recorded.recording == "conflict":
+            self._reject(item.record, _CONFLICT, judged)
+            return
+        self._observer.notice(EventConsumed(recorded.recording))
+        for request in recorded.requests:
+            judged.outgoing.append(request_record(request, self._topics, original_timestamp=item.record.timestamp))
+            judged.hops.append((request.delivery_id, request.hop))
+        if recorded.recording in ("accepted", "unrouted"):
+            judged.sightings[item.arrival.event_id] = Sighting(
+                item.arrival.content_hash, item.record.topic, item.record.partition, item.record.offset
+            )
+
+
+class IngestPipeline:
+    """Drives `Ingest`: one judge in the air, conclusions in order behind it, at most `ahead` of them.
+
+    `done` is called with the records of a batch, in order, when they may be acked.
+    """
+
+    def __init__(
+        self, ingest: Ingest, done: Callable[[Sequence[IncomingRecord]], None], *, largest: int = 500, ahead: int = 4
+    ) -> None:
+        self._ingest = ingest
+        self._done = done
+        self._largest = largest
+        self._slots = asyncio.Semaphore(ahead)
+        self._queue: asyncio.Queue[IncomingRecord] = asyncio.Queue(maxsize=4 * largest)
+        self._conclusion: asyncio.Task[None] | None = None
+
+    async def put(self, record: IncomingRecord) -> None:
+        """Waits while the queue is full."""
+        await self._queue.put(record)
+
+    async def run(self) -> None:
+        """Until cancelled. An exception here is a defect, and ends the worker: nothing was acked."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._largest and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            judged = await self._ingest.judge(batch)
+            await self._slots.acquire()
+            before = self._conclusion
+            self._conclusion = asyncio.create_task(self._conclude(batch, judged, before))
+            if before is not None and before.done():
+                before.result()
+
+    async def _conclude(
+        self, batch: Sequence[IncomingRecord], judged: Judged, before: "asyncio.Task[None] | None"
+    ) -> None:
+        try:
+            # Publishing begins before the batch before is through: the producer keeps the order of the calls.
+            await self._ingest.conclude(judged)
+            if before is not None:
+                await before
+            self._done(batch)
+        finally:
+            self._slots.release()

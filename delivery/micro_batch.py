@@ -1,0 +1,57 @@
+"""One statement for all that is at hand."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class MicroBatcher(Generic[Item, Answer]):
+    """Collects items while the call before is under way, then hands them over together.
+
+    Nothing lingers: an item that comes to an idle batcher goes at once, alone. At most `largest` items a call, and one
+    call at a time, so the calls happen in the order of the items.
+    """
+
+    def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, largest: int = 500) -> None:
+        self._call = call
+        self._largest = largest
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Answer:
+        """The item's answer. Raises what the call raised."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                # One pass of the loop: what became ready together goes together.
+                await asyncio.sleep(0)
+                batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
+                await self._hand_over(batch)
+        finally:
+            self._runner = None
+
+    async def _hand_over(self, batch: list[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
+        try:
+            answers = await self._call([item for item, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                if not future.done():
+                    if isinstance(error, Exception):
+                        future.set_exception(error)
+                    else:
+                        future.cancel()
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)

@@ -1,0 +1,171 @@
+"""Delivery requests as records: what is written on our own topics, and how it is read back. Nothing in it is trusted:
+the ledger decides."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from delivery.decision import Decision
+from delivery.ports import IncomingRecord, OutgoingRecord
+from delivery_log.contract import Request
+from schemas import Unreadable, avro, content_hash, decode, headers
+from schemas.event import ImpactMetricEvent
+from schemas.identity import delivery_id
+from schemas.topics import Topics
+from schemas.trace import new_traceparent, valid_traceparent
+
+
+class DeliveryRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A record on `impact.deliveries.{platform}`, read."""
+
+    delivery_id: UUID
+    hop: int
+    event: ImpactMetricEvent
+    content_hash: str
+    traceparent: str
+    headers: dict[str, str]
+    """Our own headers as they came, to be carried on."""
+    value: bytes
+
+
+def request_record(request: Request, topics: Topics, *, original_timestamp: float | None = None) -> OutgoingRecord:
+    """The request for the platform's topic; key: the company, so that its records share a partition."""
+    origin = request.origin
+    return OutgoingRecord(
+        topics.deliveries(request.platform),
+        str(request.company_id).encode(),
+        avro.encode_single_object(request.body),
+        headers.write_headers(
+            {
+                headers.EVENT_ID: str(request.event_id),
+                headers.COMPANY_ID: str(request.company_id),
+                headers.PLATFORM: request.platform,
+                headers.DELIVERY_ID: str(request.delivery_id),
+                headers.HOP: request.hop,
+                headers.ATTEMPT: request.attempt,
+                headers.REPLAY_COUNT: request.replays or None,
+                headers.ORIGINAL_TOPIC: None if origin is None else origin.topic,
+                headers.ORIGINAL_PARTITION: None if origin is None else origin.partition,
+                headers.ORIGINAL_OFFSET: None if origin is None else origin.offset,
+                headers.ORIGINAL_TIMESTAMP: None
+                if original_timestamp is None
+                else headers.rfc3339(datetime.fromtimestamp(original_timestamp, UTC)),
+                headers.TRACEPARENT: request.traceparent,
+            }
+        ),
+    )
+
+
+def read_request(record: IncomingRecord, platform: str) -> DeliveryRequest | Unreadable:
+    """The request, or why this record is none. The delivery's id follows from its event: no header can move it."""
+    event = decode(record.value or b"")
+    if isinstance(event, Unreadable):
+        return event
+    found = headers.read_headers(record.headers)
+    body = record.value[len(avro.PREFIX) :] if record.value and record.value.startswith(avro.PREFIX) else b""
+    return DeliveryRequest(
+        delivery_id=delivery_id(event.event_id, platform),
+        hop=_number(found.get(headers.HOP)),
+        event=event,
+        # The body as it stands is canonical where we published it; any other bytes hash to a mismatch, as they should.
+        content_hash=content_hash(body),
+        traceparent=valid_traceparent(found.get(headers.TRACEPARENT)) or new_traceparent(),
+        headers=found,
+        value=record.value or b"",
+    )
+
+
+def retry_record(
+    request: DeliveryRequest, decision: Decision, *, tier: timedelta, hop: int, attempt: int, topic: str, now: datetime,
+    deadline: float | None, error_message: str | None,
+) -> OutgoingRecord:  # fmt: skip
+    """For a retry topic. The headers are replaced, not added to: they do not grow with the hops."""
+    return OutgoingRecord(
+        topic,
+        str(request.event.company_id).encode(),
+        request.value,
+        headers.write_headers(
+            {
+                **request.headers,
+                **_failure_headers(request, decision.outcome, decision.error_code, error_message, attempt, now),
+                headers.HOP: hop,
+                headers.NOT_BEFORE: headers.rfc3339(now + tier),
+                headers.DEADLINE: None if deadline is None else headers.rfc3339(now + timedelta(seconds=deadline)),
+                headers.TRACEPARENT: request.traceparent,
+            }
+        ),
+    )
+
+
+def dead_letter_record(
+    request: DeliveryRequest,
+    *,
+    topic: str,
+    kind: str,
+    code: str | None,
+    message: str | None,
+    attempt: int,
+    now: datetime,
+) -> OutgoingRecord:
+    """Why, where from, how often, and the payload."""
+    return OutgoingRecord(
+        topic,
+        str(request.event.company_id).encode(),
+        request.value,
+        headers.write_headers(
+            {
+                **request.headers,
+                **_failure_headers(request, kind, code, message, attempt, now),
+                headers.NOT_BEFORE: None,
+                headers.TRACEPARENT: request.traceparent,
+            }
+        ),
+    )
+
+
+def unreadable_record(record: IncomingRecord, unreadable: Unreadable, topic: str) -> OutgoingRecord:
+    """The bytes and the key as they came, and why they could not be read or accepted."""
+    found = headers.read_headers(record.headers)
+    return OutgoingRecord(
+        topic,
+        record.key,
+        record.value or b"",
+        headers.write_headers(
+            {
+                headers.ORIGINAL_TOPIC: record.topic,
+                headers.ORIGINAL_PARTITION: record.partition,
+                headers.ORIGINAL_OFFSET: record.offset,
+                headers.ORIGINAL_TIMESTAMP: _timestamp(record.timestamp),
+                headers.ERROR_KIND: unreadable.kind,
+                headers.ERROR_CODE: unreadable.kind.upper(),
+                headers.ERROR_MESSAGE: unreadable.detail,
+                headers.TRACEPARENT: valid_traceparent(found.get(headers.TRACEPARENT)),
+            }
+        ),
+    )
+
+
+def _failure_headers(
+    request: DeliveryRequest, kind: str, code: str | None, message: str | None, attempt: int, now: datetime
+) -> dict[str, str | int | None]:
+    return {
+        headers.ATTEMPT: attempt,
+        headers.FIRST_FAILED_AT: request.headers.get(headers.FIRST_FAILED_AT) or headers.rfc3339(now),
+        headers.LAST_FAILED_AT: headers.rfc3339(now),
+        headers.ERROR_KIND: kind,
+        headers.ERROR_CODE: code,
+        headers.ERROR_MESSAGE: message,
+    }
+
+
+def _timestamp(seconds: float) -> str | None:
+    try:
+        return headers.rfc3339(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _number(text: str | None) -> int:
+    """A hop as a header says it; 0, which is no row's, for anything else."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 9 else 0
