@@ -62,7 +62,9 @@ async def _run(options: Options, parent: int) -> int:
             receipts = ReceiptFile(options.receipts, on_loss=lambda: _lost(ending))
             await stack.enter_async_context(receipts)
         running = servers(options, receipts)
-        addresses = {server.platform.name: await _listen(server, options, stack) for server in running}
+        runners: list[web.AppRunner] = []
+        stack.push_async_callback(_close, runners)
+        addresses = {server.platform.name: await _listen(server, options, runners) for server in running}
         senders = [asyncio.create_task(_send(server, ending)) for server in running]
         stack.push_async_callback(_cancel, senders)
         ready = {"ready": True, "pid": os.getpid(), "platforms": addresses}
@@ -73,10 +75,10 @@ async def _run(options: Options, parent: int) -> int:
     return ending.status
 
 
-async def _listen(server: PlatformServer, options: Options, stack: contextlib.AsyncExitStack) -> dict[str, Any]:
-    runner = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=0.2)
+async def _listen(server: PlatformServer, options: Options, runners: list[web.AppRunner]) -> dict[str, Any]:
+    runner = web.AppRunner(server.application(), access_log=None, handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+    runners.append(runner)
     name = server.platform.name
     await web.TCPSite(runner, options.host, options.ports[name]).start()
     port = runner.addresses[0][1]
@@ -100,6 +102,11 @@ async def _watch_parent(parent: int, ending: _Ending) -> None:
         await asyncio.sleep(_PARENT_CHECKED_EVERY)
     _log.info("the parent process is gone")
     ending.ask()
+
+
+async def _close(runners: list[web.AppRunner]) -> None:
+    """All at once: a held request costs its server twice the shutdown time-out, and we promise to end within one."""
+    await asyncio.gather(*(runner.cleanup() for runner in runners))
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
