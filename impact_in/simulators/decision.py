@@ -111,7 +111,7 @@ class Decider:
             whole = finals[0]
         fault = plan.transient(key, attempt, refused=whole is not None)
         failed = frozenset(index for index, final in enumerate(finals) if final == "success_false")
-        return whole or fault, failed if submission.batch else frozenset()
+        return fault or whole, failed if submission.batch else frozenset()
 
     def _identities(self, submission: Submission, key: str) -> list[str]:
         if self.platform.refuses_records:

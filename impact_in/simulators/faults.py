@@ -8,9 +8,9 @@ is the record's content, because a record that was refused in a batch comes agai
 another key, and must be refused again.
 
 Two exceptions look at the order of arrival, so that even a short demonstration shows something; both count
-from the start, or from the last change of level. If the first two keys met no retry, the next key that is not
-refused meets `error_503` at its first attempt. If 199 identities met no refusal, the 200th is `refused`.
-Where a level draws both a refusal and a transient fault, the refusal wins.
+from the start, or from the last change of level. If the first two keys and the third one's draw show no retry, the
+third meets `error_503` at its first attempt. If 199 identities met no refusal, the 200th is `refused`.
+Where a level draws both a refusal and a transient fault, the refusal wins; over the third key's, it does not.
 """
 
 from collections.abc import Iterable
@@ -94,11 +94,9 @@ class FaultPlan:
         return [self._final(identity, first_attempt) for identity in identities]
 
     def transient(self, key: str, attempt: int, *, refused: bool) -> str | None:
-        """Asked for every request, so that keys are counted; the answer is None for a refused one."""
+        """Asked for every request, so that keys are counted; a refused one meets only the third key's fault."""
         self._keys += attempt == 1
-        if refused:
-            return None
-        fault = transient_fault(self.level, self.seed, key, attempt)
+        fault = None if refused else transient_fault(self.level, self.seed, key, attempt)
         if fault is None and attempt == 1 and self._keys >= 3 and not self._retry_met:
             fault = self.promoted[key] = "error_503"
         if fault in _RETRIED:
