@@ -1,18 +1,21 @@
 """Our end of a lifeline: one run of one server."""
 
-import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from impact_in.local_stack.errors import LocalStackError
+
+SUPERVISOR_SECONDS = 6.0  # beyond the server's grace, which the supervisor itself sees to
 
 _LIFELINE = Path(__file__).with_name("lifeline.py")
 
@@ -91,7 +94,7 @@ class SupervisedProcess:
         self._wanted = False
         assert self._process.stdin is not None
         self._process.stdin.close()
-        if not self._ended.wait(self._grace + 6):
+        if not self._ended.wait(self._grace + SUPERVISOR_SECONDS):
             # The supervisor itself hangs (somebody stopped it): the kernel passes its death on.
             self._process.kill()
             self.kill()
@@ -127,8 +130,34 @@ class SupervisedProcess:
 
     def _outlast_orphan(self) -> None:
         """The supervisor is gone, and the kernel has sent the server its death signal: see it through."""
-        kill_at = time.monotonic() + self._grace
-        with contextlib.suppress(ProcessLookupError):
-            while self.pid:
-                os.kill(self.pid, 0 if time.monotonic() < kill_at else signal.SIGKILL)
-                time.sleep(0.01)
+        if self.pid and not _ends_within(self.pid, self._grace):
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            _ends_within(self.pid, 5)
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Whether a process that is not our child ends in that time.
+
+    Through a pidfd where there is one: the process id itself stays taken until process 1 notices the end, which
+    takes long in some containers, and a look at its state is answered by its first thread alone.
+    """
+    if hasattr(os, "pidfd_open"):
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            end = select.poll()
+            end.register(handle, select.POLLIN)
+            return bool(end.poll(seconds * 1000))
+        finally:
+            os.close(handle)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
