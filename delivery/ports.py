@@ -31,10 +31,18 @@ class PublishFailed(Exception):
     """The broker did not confirm; some of the records may have arrived all the same."""
 
 
+class RecordTooLarge(Exception):
+    """The broker will never take these; all others of the call are confirmed."""
+
+    def __init__(self, records: Sequence[OutgoingRecord]) -> None:
+        super().__init__(f"{len(records)} too large for {records[0].topic}; raise its max.message.bytes")
+        self.records = tuple(records)
+
+
 class Publisher(Protocol):
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Returns when the broker has confirmed every record (acks of all in-sync replicas).
 
-        Records of one key reach their topic in the order of the calls. Raises PublishFailed.
+        Records of one key reach their topic in the order of the calls. Raises PublishFailed, RecordTooLarge.
         """
         ...

@@ -6,7 +6,8 @@ from uuid import UUID
 
 from delivery.observer import Observer, Trouble
 from delivery.patience import patiently
-from delivery.ports import OutgoingRecord, Publisher
+from delivery.ports import OutgoingRecord, Publisher, RecordTooLarge
+from delivery.records import without_value
 from delivery_log.contract import DeliveryLedger, LedgerUnavailable
 
 
@@ -28,8 +29,15 @@ class Publication:
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Returns when the broker has confirmed them all, however long that takes."""
-        if records:
+        if not records:
+            return
+        try:
             await patiently(lambda: self._publisher.publish(records), self._observer, "publish")
+        except RecordTooLarge as error:
+            # Waiting helps nobody: keep why and where from, and leave the bytes where they came from.
+            self._observer.notice(Trouble("publish_too_large", str(error)))
+            substitutes = [without_value(record) for record in error.records]
+            await patiently(lambda: self._publisher.publish(substitutes), self._observer, "publish")
 
     def note(self, delivery_id: UUID, hop: int) -> None:
         """This hop's record is confirmed."""

@@ -1,0 +1,1 @@
+"""The road: Faust agents, the retry waiter, the producer. Thin: what happens to a record is decided in `delivery`."""

@@ -1,0 +1,77 @@
+"""The producer: `delivery.ports.Publisher` on aiokafka."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Self
+
+import aiokafka
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from delivery.ports import OutgoingRecord, PublishFailed, RecordTooLarge
+from streams.connection import KafkaConnection
+
+# A dead letter carries the record as it came, whatever its size was.
+LARGEST_RECORD = 16 * 1024 * 1024
+
+
+class KafkaPublisher:
+    """One producer. Confirmed means: by all in-sync replicas. aiokafka has one request in the air a partition, so that
+    its own retries keep the order; the lock keeps the order of calls while a call waits for room."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+        self._enqueue = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, connection: KafkaConnection, *, client_id: str = "impact-in") -> Self:
+        """Raises PublishFailed where no broker can be reached."""
+        producer = aiokafka.AIOKafkaProducer(
+            **connection.for_aiokafka(),
+            client_id=client_id,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=0,
+            request_timeout_ms=30_000,
+            max_request_size=LARGEST_RECORD,
+        )
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            raise PublishFailed(f"no broker can be reached ({type(error).__name__})") from error
+        return cls(producer)
+
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        confirmations: list[tuple[OutgoingRecord, asyncio.Future[Any]]] = []
+        failure: BaseException | None = None
+        too_large: list[OutgoingRecord] = []
+        async with self._enqueue:
+            for record in records:
+                try:
+                    future = await self._producer.send(
+                        record.topic, value=record.value, key=record.key, headers=record.headers
+                    )
+                except MessageSizeTooLargeError:
+                    too_large.append(record)
+                except (KafkaError, OSError) as error:
+                    failure = error
+                    break
+                else:
+                    confirmations.append((record, future))
+        results = await asyncio.gather(*(future for _, future in confirmations), return_exceptions=True)
+        for (record, _), result in zip(confirmations, results, strict=True):
+            if isinstance(result, MessageSizeTooLargeError):
+                too_large.append(record)
+            elif isinstance(result, BaseException):
+                failure = failure or result
+        if failure is not None:
+            raise PublishFailed(f"the broker did not confirm ({type(failure).__name__})") from failure
+        if too_large:
+            raise RecordTooLarge(too_large)
+
+    async def close(self) -> None:
+        """Flushes what is under way, for at most ten seconds."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), 10.0)
+        except TimeoutError:
+            return

@@ -1,0 +1,185 @@
+"""Retry topics: each record waits until it is due, then goes back to the platform's topic.
+
+One delay a topic, so the head of a partition is always the first one due. A plain aiokafka consumer, because Faust's
+`pause_partitions` drops what was fetched (facts, must 4). Order of steps: publish back, confirm, commit; a crash
+between publishes twice, and the second record meets a row that has moved on.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from mode import Service
+
+from delivery.observer import Observer, Trouble
+from delivery.ports import OutgoingRecord
+from delivery.publication import Publication
+from schemas import headers
+from streams.connection import KafkaConnection
+
+_POLL_SECONDS = 0.5
+_POLL_RECORDS = 500
+
+
+class RetryWaiter(Service):
+    """The waiter of one platform's retry topics. `observe_lateness(seconds)` is told each record's."""
+
+    def __init__(
+        self,
+        *,
+        connection: KafkaConnection,
+        group: str,
+        instance: str | None,
+        topics: Mapping[str, float],
+        destination: str,
+        publication: Publication,
+        observer: Observer,
+        session_timeout: float,
+        fetch_wait: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._topics = topics
+        self._destination = destination
+        self._publication = publication
+        self._observer = observer
+        self._held: dict[Any, deque[Any]] = {}
+        self._consumer = aiokafka.AIOKafkaConsumer(
+            **connection.for_aiokafka(),
+            client_id=group,
+            group_id=group,
+            group_instance_id=instance,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=round(session_timeout * 1000),
+            heartbeat_interval_ms=round(session_timeout * 100),
+            # The waiter polls all the time; only its session may end its membership.
+            max_poll_interval_ms=1_000_000_000,
+            fetch_max_wait_ms=round(fetch_wait * 1000),
+            max_poll_records=_POLL_RECORDS,
+        )
+
+    async def on_start(self) -> None:
+        self._consumer.subscribe(list(self._topics), listener=_Forget(self._held))
+        await self._consumer.start()
+
+    async def on_stop(self) -> None:
+        await self._consumer.stop()
+
+    @Service.task
+    async def _wait_and_forward(self) -> None:
+        while not self.should_stop:
+            await self._fetch()
+            await self._forward_due()
+
+    @property
+    def assigned(self) -> bool:
+        return bool(self._consumer.assignment())
+
+    def progress(self) -> dict[tuple[str, int], float]:
+        """(topic, partition) → age in seconds of what it has read up to."""
+        now, answer = time.time(), {}
+        for partition in self._consumer.assignment():
+            held = self._held.get(partition)
+            if held:
+                answer[partition.topic, partition.partition] = now - held[0].timestamp / 1000
+                continue
+            age = exhausted_for(self._consumer, partition)
+            if age is not None:
+                answer[partition.topic, partition.partition] = age
+        return answer
+
+    def lateness(self) -> float:
+        """Seconds by which the most overdue head is late; 0 where none is."""
+        now = time.time()
+        return max((now - self._due(held[0]) for held in self._held.values() if held), default=0.0)
+
+    async def _fetch(self) -> None:
+        now = time.time()
+        next_due = min((self._due(held[0]) for held in self._held.values() if held), default=now + _POLL_SECONDS)
+        timeout = min(max(next_due - now, 0.0), _POLL_SECONDS)
+        fetched = await self._consumer.getmany(timeout_ms=round(timeout * 1000))
+        for partition, records in fetched.items():
+            if partition in self._consumer.assignment():
+                self._held.setdefault(partition, deque()).extend(records)
+                # One fetch is held at most: the next is asked for when this one has gone.
+                self._consumer.pause(partition)
+
+    async def _forward_due(self) -> None:
+        now = time.time()
+        due: dict[Any, list[Any]] = {}
+        for partition, held in self._held.items():
+            records = due.setdefault(partition, [])
+            for record in held:
+                if self._due(record) > now:
+                    break
+                records.append(record)
+        records = [record for records in due.values() for record in records]
+        if records:
+            await self._publication.publish([self._forwarded(record) for record in records])
+            await self._commit({partition: done for partition, done in due.items() if done})
+        for partition in [partition for partition, held in self._held.items() if not held]:
+            del self._held[partition]
+            if partition in self._consumer.assignment():
+                self._consumer.resume(partition)
+
+    async def _commit(self, done: Mapping[Any, Sequence[Any]]) -> None:
+        for partition, records in done.items():
+            held = self._held.get(partition)
+            for record in records:
+                if held and held[0].offset == record.offset:
+                    held.popleft()
+        offsets = {
+            partition: records[-1].offset + 1
+            for partition, records in done.items()
+            if partition in self._consumer.assignment()
+        }
+        try:
+            if offsets:
+                await self._consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            return  # a rebalance came between: the next owner publishes them once more
+        except KafkaError as error:
+            self._observer.notice(Trouble("retry_commit", type(error).__name__))
+
+    def _due(self, record: Any) -> float:
+        """Unix seconds. The topic's delay from its publication where no header says so."""
+        published = record.timestamp / 1000
+        delay = self._topics[record.topic]
+        moment = headers.read_time(headers.read_headers(record.headers).get(headers.NOT_BEFORE))
+        due = published + delay if moment is None else moment.timestamp()
+        # Headers are not trusted: no record waits longer than its topic's delay.
+        return float(min(due, published + delay + 1.0))
+
+    def _forwarded(self, record: Any) -> OutgoingRecord:
+        return OutgoingRecord(self._destination, record.key, record.value or b"", list(record.headers))
+
+
+class _Forget(aiokafka.abc.ConsumerRebalanceListener):
+    """What was held of a revoked partition is its next owner's."""
+
+    def __init__(self, held: dict[Any, deque[Any]]) -> None:
+        self._held = held
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        self._held.clear()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        await asyncio.sleep(0)
+
+
+def exhausted_for(consumer: Any, partition: Any) -> float | None:
+    """Seconds since a fetch last showed that nothing is left to read; None where something is, or nobody knows yet.
+
+    From the last fetch's high watermark: the embedded broker's `end_offsets` cannot be trusted (facts/embedded.md).
+    """
+    highwater = consumer.highwater(partition)
+    polled = consumer.last_poll_timestamp(partition)
+    state = consumer._subscription.subscription.assignment.state_value(partition)
+    if highwater is None or not polled or state is None or not state.has_valid_position:
+        return None
+    return max(time.time() - polled / 1000, 0.0) if state.position >= highwater else None
