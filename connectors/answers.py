@@ -147,7 +147,7 @@ class AnswerReader:
         after = retry_after(reply.headers) if kind is Kind.THROTTLED or reply.status in WAITS_AS_TOLD else None
         # Codes refine 2xx and 4xx only: beside another status they would only mislead.
         return self.of_kind(
-            kind, reply.status, body or _NOTHING, code if reply.status < 500 else None, after, shipments
+            kind, reply.status, body or _NOTHING, code if reply.status // 100 in (2, 4) else None, after, shipments
         )
 
     def of_kind(
