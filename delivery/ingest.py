@@ -69,9 +69,13 @@ class Ingest:
         judged = Judged([], [], {})
         readable: list[Readable] = []
         for record in records:
-            event = self._event(record, judged)
-            if event is not None:
-                readable.append(Readable(record, self._arrival(record, event)))
+            arrival = self._read_record(record)
+            if arrival is None:
+                self._observer.notice(EventConsumed("tombstone"))
+            elif isinstance(arrival, Unreadable):
+                self._reject(record, arrival, judged)
+            else:
+                readable.append(Readable(record, arrival))
         unknown = await self._drop_remembered(readable)
         if unknown:
             arrivals = [item.arrival for item in unknown]
@@ -87,18 +91,15 @@ class Ingest:
             self._publication.note(delivery_id, hop)
         await self._seen.remember(judged.sightings)
 
-    def _event(self, record: IncomingRecord, judged: Judged) -> ImpactMetricEvent | None:
+    def _read_record(self, record: IncomingRecord) -> Arrival | Unreadable | None:
+        """None: a tombstone, which asks for nothing."""
         if record.value is None:
-            self._observer.notice(EventConsumed("tombstone"))
             return None
         try:
             event = self._read(record.value)
+            return event if isinstance(event, Unreadable) else self._arrival(record, event)
         except Exception as error:  # a defect of ours must not lose the record: it is kept as it came
-            event = Unreadable(UnreadableKind.INVALID_EVENT, f"reading the record failed: {type(error).__name__}")
-        if isinstance(event, Unreadable):
-            self._reject(record, event, judged)
-            return None
-        return event
+            return Unreadable(UnreadableKind.INTERNAL_ERROR, f"reading the record failed: {type(error).__name__}")
 
     def _reject(self, record: IncomingRecord, unreadable: Unreadable, judged: Judged) -> None:
         judged.outgoing.append(unreadable_record(record, unreadable, self._topics.metrics_dlt))

@@ -26,6 +26,7 @@ class UnreadableKind(StrEnum):
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     INVALID_EVENT = "invalid_event"
     ID_CONFLICT = "id_conflict"
+    INTERNAL_ERROR = "internal_error"
 
 
 class Unreadable(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ One delay a topic, so the head of a partition is always the first one due. A pla
 between publishes twice, and the second record meets a row that has moved on.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -48,6 +47,7 @@ class RetryWaiter(Service):
         self._publication = publication
         self._observer = observer
         self._held: dict[Any, deque[Any]] = {}
+        self.joined = False
         self._consumer = aiokafka.AIOKafkaConsumer(
             **connection.for_aiokafka(),
             client_id=group,
@@ -64,7 +64,7 @@ class RetryWaiter(Service):
         )
 
     async def on_start(self) -> None:
-        self._consumer.subscribe(list(self._topics), listener=_Forget(self._held))
+        self._consumer.subscribe(list(self._topics), listener=_Listener(self))
         await self._consumer.start()
 
     async def on_stop(self) -> None:
@@ -76,9 +76,9 @@ class RetryWaiter(Service):
             await self._fetch()
             await self._forward_due()
 
-    @property
-    def assigned(self) -> bool:
-        return bool(self._consumer.assignment())
+    def forget(self) -> None:
+        """What was held of revoked partitions is their next owner's."""
+        self._held.clear()
 
     def progress(self) -> dict[tuple[str, int], float]:
         """(topic, partition) → age in seconds of what it has read up to."""
@@ -159,17 +159,15 @@ class RetryWaiter(Service):
         return OutgoingRecord(self._destination, record.key, record.value or b"", list(record.headers))
 
 
-class _Forget(aiokafka.abc.ConsumerRebalanceListener):
-    """What was held of a revoked partition is its next owner's."""
-
-    def __init__(self, held: dict[Any, deque[Any]]) -> None:
-        self._held = held
+class _Listener(aiokafka.abc.ConsumerRebalanceListener):
+    def __init__(self, waiter: RetryWaiter) -> None:
+        self._waiter = waiter
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        self._held.clear()
+        self._waiter.forget()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        await asyncio.sleep(0)
+        self._waiter.joined = True
 
 
 def exhausted_for(consumer: Any, partition: Any) -> float | None:

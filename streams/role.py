@@ -6,6 +6,7 @@ partitions through Faust.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ class Role:
         self._drain = drain
         self._joined = False
         self._stream: Any = None
+        self._idle = asyncio.Event()
         self._tracker: AckTracker[Any] = AckTracker(self._ack)
         self.app = _build_app(group, connection, settings)
         self._declare_agent()
@@ -63,11 +65,6 @@ class Role:
     def ready(self) -> bool:
         """Whether the group was joined."""
         return self._joined and not self.app.crashed
-
-    @property
-    def pending(self) -> int:
-        """Records read whose outcome is still to come."""
-        return len(self._tracker)
 
     async def start(self) -> None:
         await self.app.start()
@@ -84,6 +81,15 @@ class Role:
 
     def done(self, record: IncomingRecord) -> None:
         self._tracker.done(record.topic, record.partition, record.offset)
+        if not self._tracker:
+            self._idle.set()
+
+    async def settled(self, seconds: float) -> None:
+        """Returns once every record read is done, or the time is over."""
+        if self._tracker:
+            self._idle.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), seconds)
 
     def progress(self) -> dict[tuple[str, int], float]:
         """(topic, partition) → age in seconds of what has been worked off. Absent: not known at the moment."""

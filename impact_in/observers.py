@@ -1,0 +1,158 @@
+"""Whoever watches the heart: log lines and metrics. The heart knows neither."""
+
+from collections.abc import Sequence
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from connectors.contract import Answer
+from delivery.observer import (
+    AttemptMade,
+    DeadLettered,
+    EventConsumed,
+    Happening,
+    Observer,
+    RecordSkipped,
+    Swept,
+    Trouble,
+)
+from schemas.trace import trace_id
+
+# A platform can make up error codes; a metric's label cannot hold them all.
+_LABEL_VALUES = 50
+_DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_WAITS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0, 86400.0)
+
+
+class Observers:
+    """Several as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def notice(self, happening: Happening) -> None:
+        for observer in self._observers:
+            observer.notice(happening)
+
+
+class LogObserver:
+    """One line an attempt (`delivery.attempted`), and one for what is no matter of course."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("impact_in.delivery")
+
+    def notice(self, happening: Happening) -> None:
+        match happening:
+            case AttemptMade():
+                self._attempted(happening)
+            case DeadLettered(platform, error):
+                self._log.warning("record.dead_lettered", platform=platform, error=error)
+            case Swept(platform, delivery_id, reason):
+                line = self._log.warning if reason == "missing" else self._log.info
+                line("delivery.swept", platform=platform, delivery_id=str(delivery_id), reason=reason)
+            case Trouble(where, detail):
+                self._log.warning("trouble", where=where, detail=detail)
+            case RecordSkipped(platform, delivery_id, verdict):
+                self._log.debug(
+                    "record.skipped",
+                    platform=platform,
+                    delivery_id=None if delivery_id is None else str(delivery_id),
+                    verdict=verdict,
+                )
+            case EventConsumed(result):
+                self._log.debug("event.consumed", result=result)
+
+    def _attempted(self, attempt: AttemptMade) -> None:
+        outcome: Answer = attempt.outcome
+        self._log.info(
+            "delivery.attempted",
+            platform=attempt.platform,
+            delivery_id=str(attempt.delivery_id),
+            event_id=str(attempt.event_id),
+            company_id=str(attempt.company_id),
+            attempt=attempt.attempt,
+            outcome=type(outcome).__name__.lower(),
+            decision=attempt.decision,
+            counted=attempt.counted,
+            applied=attempt.applied,
+            http_status=outcome.http_status,
+            error_code=outcome.error_code,
+            error_message=outcome.error_message,
+            transaction_id=outcome.transaction_id,
+            duration_ms=round(attempt.duration * 1000, 1),
+            retry_in=attempt.delay or None,
+            idempotency_key=str(attempt.idempotency_key),
+            trace_id=trace_id(attempt.traceparent),
+        )
+
+
+class MetricsObserver:
+    """The contract's metrics (section 8), as far as the heart's happenings carry them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"impact_in_{name}", text, labels, registry=registry)
+
+        self._events = counter("events_consumed_total", "Records read from impact.metrics.", "result")
+        self._duplicates = counter("duplicates_total", "Records of an event that was there already.")
+        self._deliveries = counter("deliveries_total", "Deliveries that reached an outcome.", "platform")
+        self._successes = counter("deliveries_success_total", "Deliveries accepted by the platform.", "platform")
+        self._failures = counter("deliveries_failed_total", "Deliveries dead or rejected.", "platform", "error")
+        self._mocked = counter("deliveries_mocked_total", "Deliveries answered by mock mode.", "platform")
+        self._retries = counter("retries_total", "Attempts that led to another.", "platform")
+        self._dead = counter("dead_letters_total", "Records on a dead-letter topic.", "platform", "error")
+        self._swept = counter("swept_total", "Deliveries published again by the sweeper.", "platform", "reason")
+        self._duration = Histogram(
+            "impact_in_delivery_duration_seconds",
+            "A request to a platform, to its answer.",
+            ["platform"],
+            buckets=_DURATIONS,
+            registry=registry,
+        )
+        self._end_to_end = Histogram(
+            "impact_in_end_to_end_seconds",
+            "From the event's publication to the platform's acceptance.",
+            ["platform"],
+            buckets=_WAITS,
+            registry=registry,
+        )
+        self._errors: set[str] = set()
+
+    def notice(self, happening: Happening) -> None:
+        match happening:
+            case AttemptMade():
+                self._attempted(happening)
+            case EventConsumed(result):
+                self._events.labels(result).inc()
+                if result == "duplicate":
+                    self._duplicates.inc()
+            case DeadLettered(platform, error):
+                self._dead.labels(platform or "none", self._bounded(error)).inc()
+            case Swept(platform, _, reason):
+                self._swept.labels(platform, reason).inc()
+            case RecordSkipped() | Trouble():
+                return
+
+    def _attempted(self, attempt: AttemptMade) -> None:
+        platform, outcome = attempt.platform, attempt.outcome
+        self._duration.labels(platform).observe(attempt.duration)
+        if not attempt.applied:
+            return
+        if attempt.decision == "later":
+            self._retries.labels(platform).inc()
+        elif attempt.decision == "dead":
+            self._deliveries.labels(platform).inc()
+            self._failures.labels(platform, self._bounded(outcome.error_code or "unknown")).inc()
+        elif (outcome.transaction_id or "").startswith("mock-"):
+            self._mocked.labels(platform).inc()
+        else:
+            self._deliveries.labels(platform).inc()
+            self._successes.labels(platform).inc()
+            if attempt.waited is not None:
+                self._end_to_end.labels(platform).observe(attempt.waited)
+
+    def _bounded(self, error: str) -> str:
+        if error not in self._errors and len(self._errors) >= _LABEL_VALUES:
+            return "other"
+        self._errors.add(error)
+        return error

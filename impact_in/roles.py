@@ -1,0 +1,211 @@
+"""A worker's roles, put together: which contracts each is given, and how a record goes through it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from uuid import uuid4
+
+import msgspec
+
+from connectors.contract import Connector
+from delivery.dispatcher import KeyedDispatcher
+from delivery.engine import DeliveryEngine, EngineSettings
+from delivery.ingest import Ingest, IngestPipeline
+from delivery.observer import Observer, Trouble
+from delivery.ports import IncomingRecord
+from delivery.publication import Publication
+from delivery.retry_schedule import RetrySchedule
+from delivery.sweeper import SweptPlatform
+from delivery_log.contract import DeliveryLedger, Owner
+from guards.contract import SeenBefore
+from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
+from streams.connection import KafkaConnection
+from streams.retry_waiter import RetryWaiter
+from streams.role import Role, RoleSettings
+
+INGEST = "ingest"
+
+
+def deliver_role(platform: str) -> str:
+    return f"deliver:{platform}"
+
+
+class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
+    """What all roles of a worker share. Durations are seconds."""
+
+    connection: KafkaConnection
+    topics: Topics
+    partitions: Mapping[str, int]
+    """Of each topic that a role reads."""
+    ledger: DeliveryLedger
+    seen: SeenBefore
+    publication: Publication
+    connectors: Mapping[str, Connector]
+    observer: Observer
+    schedule: RetrySchedule
+    engine: EngineSettings
+    instance: str | None
+    process: int
+    epoch: int
+    session_timeout: float
+    fetch_wait: float
+    drain: float
+    in_flight: int = 100
+
+
+class RunningRole:
+    """A Faust app, its waiter where it has one, and the tasks that carry its records."""
+
+    def __init__(
+        self,
+        name: str,
+        role: Role,
+        *,
+        waiter: RetryWaiter | None = None,
+        tasks: Sequence[Callable[[], Awaitable[None]]] = (),
+        owner: Owner | None = None,
+    ) -> None:
+        self.name = name
+        self.role = role
+        self.waiter = waiter
+        self.owner = owner
+        self._bodies = tasks
+        self.tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        return self.role.ready and (self.waiter is None or self.waiter.joined)
+
+    async def start(self) -> None:
+        self.tasks = [asyncio.create_task(_run(body), name=self.name) for body in self._bodies]
+        await self.role.start()
+        if self.waiter is not None:
+            await self.waiter.start()
+
+    async def stop(self) -> None:
+        if self.waiter is not None:
+            await self.waiter.stop()
+        await self.role.stop()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def progress(self) -> dict[tuple[str, int], float]:
+        return self.role.progress() | (self.waiter.progress() if self.waiter is not None else {})
+
+
+async def _run(body: Callable[[], Awaitable[None]]) -> None:
+    await body()
+
+
+def ingest(needs: RoleNeeds) -> RunningRole:
+    """impact.metrics → ledger → delivery requests."""
+
+    def done(records: Sequence[IncomingRecord]) -> None:
+        for record in records:
+            role.done(record)
+
+    pipeline = IngestPipeline(
+        Ingest(
+            ledger=needs.ledger,
+            seen=needs.seen,
+            publication=needs.publication,
+            topics=needs.topics,
+            connectors=needs.connectors,
+            observer=needs.observer,
+        ),
+        done,
+    )
+
+    async def drain(seconds: float) -> None:
+        await role.settled(seconds)
+
+    role = Role(
+        group=INGEST_GROUP,
+        topic=needs.topics.metrics,
+        connection=needs.connection,
+        settings=_settings(needs, needs.topics.metrics, INGEST),
+        accept=pipeline.put,
+        drain=drain,
+    )
+    return RunningRole(INGEST, role, tasks=[pipeline.run])
+
+
+def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
+    """impact.deliveries.{platform} → platform, and its retry topics back to where they came from."""
+    connector = needs.connectors[platform]
+    member = f"deliver-{platform}"
+    owner = Owner(_static_name(needs, member) or str(uuid4()), needs.epoch)
+    engine = DeliveryEngine(
+        connector=connector,
+        ledger=needs.ledger,
+        publication=needs.publication,
+        topics=needs.topics,
+        schedule=needs.schedule,
+        owner=owner,
+        observer=needs.observer,
+        settings=needs.engine,
+    )
+
+    async def handle(record: IncomingRecord) -> None:
+        await engine.deliver(record)
+        role.done(record)
+
+    def on_defect(record: IncomingRecord, error: Exception) -> None:
+        # The row is in the ledger, unfinished: the sweeper publishes it again. Holding the ack back would only stop
+        # the partition behind it.
+        needs.observer.notice(Trouble("deliver", type(error).__name__))
+        role.done(record)
+
+    dispatcher: KeyedDispatcher[IncomingRecord] = KeyedDispatcher(handle, on_defect, in_flight=needs.in_flight)
+
+    async def accept(record: IncomingRecord) -> None:
+        await dispatcher.submit(record.key if connector.ordering == "keyed" else None, record)
+
+    async def drain(seconds: float) -> None:
+        await dispatcher.drain(seconds)
+        await dispatcher.close()
+
+    topic = needs.topics.deliveries(platform)
+    role = Role(
+        group=deliver_group(platform),
+        topic=topic,
+        connection=needs.connection,
+        settings=_settings(needs, topic, member),
+        accept=accept,
+        drain=drain,
+    )
+    waiter = RetryWaiter(
+        connection=needs.connection,
+        group=retry_group(platform),
+        instance=_static_name(needs, f"retry-{platform}"),
+        topics={needs.topics.retry(platform, delay): delay.total_seconds() for delay in needs.schedule.topics()},
+        destination=topic,
+        publication=needs.publication,
+        observer=needs.observer,
+        session_timeout=needs.session_timeout,
+        fetch_wait=needs.fetch_wait,
+    )
+    return RunningRole(deliver_role(platform), role, waiter=waiter, owner=owner)
+
+
+def swept_platform(needs: RoleNeeds, platform: str) -> SweptPlatform:
+    return SweptPlatform(
+        platform,
+        needs.connectors[platform].ordering == "keyed",
+        needs.topics.deliveries(platform),
+        {delay.total_seconds(): needs.topics.retry(platform, delay) for delay in needs.schedule.topics()},
+    )
+
+
+def _static_name(needs: RoleNeeds, member: str) -> str | None:
+    return None if needs.instance is None else f"{needs.instance}-{member}-{needs.process}"
+
+
+def _settings(needs: RoleNeeds, topic: str, member: str) -> RoleSettings:
+    return RoleSettings(
+        partitions=needs.partitions[topic],
+        instance=_static_name(needs, member),
+        session_timeout=needs.session_timeout,
+        fetch_wait=needs.fetch_wait,
+        drain=needs.drain,
+    )

@@ -1,0 +1,253 @@
+"""The worker: some roles in one process, until it is told to stop or something breaks.
+
+Stopping is orderly and bounded: reading ends, what is in flight is finished within IMPACT_IN_DRAIN_SECONDS, offsets are
+committed. A second signal, or a stop that hangs, ends the process at once; the ledger and Kafka know what to repeat.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+
+from delivery.engine import EngineSettings
+from delivery.observer import Trouble
+from delivery.publication import Publication
+from delivery.sweeper import Sweeper
+from delivery_log.contract import LedgerUnavailable, Progress
+from delivery_log.postgres.database import Database
+from delivery_log.postgres.ledger import PostgresLedger
+from delivery_log.postgres.migrations import pending_migrations
+from guards.redis_memory import RedisSeenBefore
+from impact_in import roles as composition
+from impact_in.observers import LogObserver, MetricsObserver, Observers
+from impact_in.operations.topics import missing_topics, partition_counts
+from impact_in.platforms import build_connectors
+from impact_in.roles import RoleNeeds, RunningRole
+from impact_in.settings import Settings
+from streams.publisher import KafkaPublisher
+
+_log = structlog.get_logger("impact_in.worker")
+_PROGRESS_SECONDS = 1.0
+_HARD_EXIT_AFTER = 10.0
+
+
+class WorkerError(Exception):
+    """Why a worker cannot start, in one line that says what to do."""
+
+
+def run_worker(settings: Settings, wanted: Sequence[str]) -> int:
+    """Exit status: 0 after an orderly stop, 1 after a crash. Raises WorkerError, LedgerUnavailable, PublishFailed."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        status = runner.run(_run(settings, wanted))
+    return status
+
+
+async def _run(settings: Settings, wanted: Sequence[str]) -> int:
+    stop = asyncio.Event()
+    _install_signals(stop, settings.drain_seconds)
+    async with contextlib.AsyncExitStack() as stack:
+        connectors = build_connectors(settings)
+        for connector in connectors.values():
+            stack.push_async_callback(connector.close)
+        names = list(wanted) or [composition.INGEST, *(composition.deliver_role(name) for name in connectors)]
+        _check_names(names, list(connectors))
+        partitions = await _topics(settings, names)
+        database = await stack.enter_async_context(await Database.open(settings.database_url, application="worker"))
+        pending = await pending_migrations(database)
+        if pending:
+            raise WorkerError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
+        ledger = PostgresLedger(database)
+        seen = RedisSeenBefore.open(settings.redis_url, await ledger.identity())
+        stack.push_async_callback(seen.close)
+        publisher = await KafkaPublisher.open(settings.kafka)
+        stack.push_async_callback(publisher.close)
+        registry = CollectorRegistry()
+        observer = Observers([LogObserver(), MetricsObserver(registry)])
+        publication = Publication(publisher, ledger, observer)
+        needs = RoleNeeds(
+            connection=settings.kafka,
+            topics=settings.topics,
+            partitions=partitions,
+            ledger=ledger,
+            seen=seen,
+            publication=publication,
+            connectors=connectors,
+            observer=observer,
+            schedule=settings.retry,
+            engine=EngineSettings(lease=settings.lease, request_timeout=settings.request_timeout),
+            instance=settings.instance,
+            process=0,
+            epoch=await ledger.next_epoch(),
+            session_timeout=settings.session_timeout,
+            fetch_wait=settings.fetch_wait,
+            drain=max(settings.drain_seconds - 3.0, 1.0),
+        )
+        running = [_build(needs, name) for name in names]
+        for role in running:
+            if role.owner is not None and settings.instance is not None:
+                await ledger.release_leases(role.owner)
+        sweeper = _sweeper(needs, partitions)
+        return await _until_stopped(settings, needs, running, sweeper, registry, stop)
+
+
+async def _until_stopped(
+    settings: Settings,
+    needs: RoleNeeds,
+    running: list[RunningRole],
+    sweeper: Sweeper,
+    registry: CollectorRegistry,
+    stop: asyncio.Event,
+) -> int:
+    status = 0
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(_stop_all, running)
+        await _serve_health(stack, settings, running, registry)
+        background = [
+            asyncio.create_task(needs.publication.run(), name="publication"),
+            asyncio.create_task(sweeper.run(), name="sweeper"),
+            asyncio.create_task(_report_progress(needs, running), name="progress"),
+        ]
+        stack.push_async_callback(_cancel, background)
+        await asyncio.gather(*(role.start() for role in running))
+        _log.info("worker.started", roles=[role.name for role in running], instance=settings.instance)
+        crashes = [asyncio.create_task(role.role.crashed(), name=role.name) for role in running]
+        stack.push_async_callback(_cancel, crashes)
+        watched: list[asyncio.Task[Any]] = [*background, *crashes, *(task for role in running for task in role.tasks)]
+        stopping = asyncio.create_task(stop.wait())
+        ended, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
+        for task in ended - {stopping}:
+            status = 1
+            _log.error("worker.crashed", task=task.get_name(), reason=_reason(task))
+        stopping.cancel()
+        _exit_hard_after(settings.drain_seconds + _HARD_EXIT_AFTER)
+        _log.info("worker.stopping")
+    with contextlib.suppress(LedgerUnavailable):
+        await needs.publication.flush()
+    _log.info("worker.stopped", status=status)
+    return status
+
+
+def _reason(task: asyncio.Task[Any]) -> str:
+    error = task.exception() or task.result()
+    return type(error).__name__ if isinstance(error, BaseException) else "ended"
+
+
+def _check_names(names: Sequence[str], platforms: Sequence[str]) -> None:
+    known = [composition.INGEST, *(composition.deliver_role(platform) for platform in platforms)]
+    for name in names:
+        if name not in known:
+            raise WorkerError(f"no role {name!r} here; --role takes {', '.join(known)}")
+
+
+async def _topics(settings: Settings, names: Sequence[str]) -> dict[str, int]:
+    """Partition counts of the topics that these roles need. Raises WorkerError naming one that is missing."""
+    topics = settings.topics
+    needed = [topics.metrics, topics.metrics_dlt]
+    for platform in settings.platforms:
+        needed += [topics.deliveries(platform), topics.deliveries_dlt(platform)]
+        needed += [topics.retry(platform, delay) for delay in settings.retry.topics()]
+    missing = await missing_topics(settings.kafka, needed)
+    if missing:
+        raise WorkerError(f"topic {missing[0]} is missing; run `impact-in topics`")
+    return await partition_counts(settings.kafka, needed)
+
+
+def _build(needs: RoleNeeds, name: str) -> RunningRole:
+    if name == composition.INGEST:
+        return composition.ingest(needs)
+    return composition.deliver(needs, name.partition(":")[2])
+
+
+def _sweeper(needs: RoleNeeds, partitions: dict[str, int]) -> Sweeper:
+    sweeper = Sweeper(
+        ledger=needs.ledger,
+        publication=needs.publication,
+        topics=needs.topics,
+        platforms=[composition.swept_platform(needs, platform) for platform in needs.connectors],
+        observer=needs.observer,
+    )
+    for topic, count in partitions.items():
+        sweeper.know_partitions(topic, count)
+    return sweeper
+
+
+async def _report_progress(needs: RoleNeeds, running: Sequence[RunningRole]) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        progress = [
+            Progress(topic=topic, partition=partition, age=age)
+            for role in running
+            for (topic, partition), age in role.progress().items()
+        ]
+        try:
+            if progress:
+                await needs.ledger.report_progress(progress)
+        except LedgerUnavailable as error:
+            needs.observer.notice(Trouble("report_progress", str(error)))
+
+
+async def _serve_health(
+    stack: contextlib.AsyncExitStack, settings: Settings, running: Sequence[RunningRole], registry: CollectorRegistry
+) -> None:
+    """`/health/live`, `/health/ready`, `/metrics` on IMPACT_IN_WORKER_PORT; 0 is off."""
+    if settings.worker_port == 0:
+        return
+
+    async def live(request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def ready(request: web.Request) -> web.Response:
+        states = {role.name: role.ready for role in running}
+        whole = all(states.values())
+        body = {"status": "ready" if whole else "not_ready", "roles": states}
+        return web.json_response(body, status=200 if whole else 503)
+
+    async def metrics(request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    app = web.Application()
+    app.add_routes([web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, settings.host, settings.worker_port).start()
+    except OSError as error:
+        raise WorkerError(
+            f"IMPACT_IN_WORKER_PORT: port {settings.worker_port} cannot be used ({error.strerror}); "
+            "choose a free one, or 0 for none"
+        ) from error
+
+
+async def _stop_all(running: Sequence[RunningRole]) -> None:
+    await asyncio.gather(*(role.stop() for role in running), return_exceptions=True)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _install_signals(stop: asyncio.Event, drain: float) -> None:
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)  # asked twice: at once
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+
+def _exit_hard_after(seconds: float) -> None:
+    """A stop that hangs ends all the same; what was not committed is read again."""
+    loop = asyncio.get_running_loop()
+    loop.call_later(seconds, os._exit, 1)
