@@ -54,8 +54,18 @@ class Account:
 
 
 def account_for_postgres() -> Account | None:
-    """The account to switch to; None where we can run PostgreSQL as we are."""
-    if os.geteuid() != 0:
+    """The account to switch to; None where we can run PostgreSQL as we are.
+
+    Raises LocalStackError where neither will do.
+    """
+    if (uid := os.geteuid()) != 0:
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:  # as in containers that are given any number for a user
+            raise LocalStackError(
+                f"PostgreSQL asks for the name of uid {uid}, which has none: add it to /etc/passwd, "
+                "or set DATABASE_URL to a PostgreSQL of your own"
+            ) from None
         return None
     try:
         nobody = pwd.getpwnam("nobody")

@@ -171,6 +171,8 @@ class Database(Server):
                 group=None if account is None else account.gid,
                 extra_groups=None if account is None else [],
                 start_new_session=True,
+                # Should we be killed now, the directory stays locked until this is through.
+                pass_fds=tuple(self.keep),
                 umask=0o077,
                 check=False,
             )

@@ -11,10 +11,9 @@ from impact_in.local_stack import Database, LocalStackError, account, database
 from impact_in.local_stack.account import account_for_postgres, runnable_installation
 from impact_in.local_stack.server import wheel_directory
 
-pytestmark = [
-    pytest.mark.servers,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else"),
-]
+pytestmark = pytest.mark.servers
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
 
 
 @pytest.fixture
@@ -56,6 +55,7 @@ async def answer(url: str) -> object:
         await connection.close()
 
 
+@as_root
 async def test_neither_the_data_nor_the_installation_need_be_within_reach(
     no_way_in: Path, hidden_wheel: Path, temporary: Path
 ) -> None:
@@ -70,6 +70,7 @@ async def test_neither_the_data_nor_the_installation_need_be_within_reach(
         assert await answer(server.url) == 42
 
 
+@as_root
 def test_a_copy_that_was_cleaned_up_in_part_is_completed(hidden_wheel: Path, temporary: Path) -> None:
     postgres = account_for_postgres()
     os.umask(before := os.umask(0o077))
@@ -84,6 +85,7 @@ def test_a_copy_that_was_cleaned_up_in_part_is_completed(hidden_wheel: Path, tem
         os.umask(before)
 
 
+@as_root
 def test_a_directory_of_somebody_else_is_not_run_from(
     hidden_wheel: Path, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_directory_of_somebody_else_is_not_run_from(
     assert account._own_directory(link) is None
 
 
+@as_root
 def test_data_made_by_root_is_adopted_from_another_owner(tmp_path: Path) -> None:
     with Database(tmp_path, durable=False) as server:
         pass
@@ -105,10 +108,17 @@ def test_data_made_by_root_is_adopted_from_another_owner(tmp_path: Path) -> None
     server.stop()
 
 
+@as_root
 def test_where_root_may_become_nobody_else_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.run", _refuse)
     with pytest.raises(LocalStackError, match=r"root may not become uid .* set DATABASE_URL"):
         Database(tmp_path).start()
+
+
+def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 4_000_000_000)
+    with pytest.raises(LocalStackError, match=r"uid 4000000000, which has none: add it to /etc/passwd"):
+        account_for_postgres()
 
 
 def _refuse(*_args: object, **_kwargs: object) -> None:
