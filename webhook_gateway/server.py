@@ -10,6 +10,7 @@ from aiohttp import web
 
 _LINGERING = 1.0  # seconds that an unread body of a refused request is still drained for
 _KEEP_ALIVE = 75.0
+_BREATH = 0.05
 
 
 class _WithoutContent(logging.Filter):
@@ -55,6 +56,10 @@ async def serve(
                 address = runner.addresses[0]
                 listening(address[0], address[1])
             await stop.wait()
+            await site.stop()
+            # aiohttp forgets to close a connection that it has accepted and not yet begun to read from: its client
+            # would hang, and we with it, until the drain is over. After this breath there is none.
+            await asyncio.sleep(_BREATH)
         finally:
             await runner.cleanup()
 

@@ -82,9 +82,11 @@ class WebhookEndpoint:
         try:
             report = self._webhook.parse(raw)
             return _status_event(self._platform, raw, payload, report, request.headers.get("traceparent"))
-        except ValueError as error:
-            # Names the field, quotes nothing.
+        except WebhookBodyError as error:
+            # Names the field, quotes nothing; what any other ValueError says is not known to.
             raise self._misfit(str(error)) from None
+        except ValueError:
+            raise self._misfit("the body does not fit") from None
 
     def _misfit(self, detail: str) -> Problem:
         _log.info("webhook.misfit", platform=self._platform, detail=detail)
@@ -119,11 +121,14 @@ def _status_event(
         ("event type", report.event_type),
         ("transaction id", report.transaction_id),
         ("activity id", report.activity_id),
+        ("error message", report.error_message),
     ):
-        if text is not None and len(text) > _LONGEST_ID:  # beyond what an index entry holds
+        try:
+            check_text(text or "")
+        except ValueError as error:
+            raise WebhookBodyError(f"the {name} is {error}") from None
+        if len(text or "") > _LONGEST_ID and name != "error message":  # beyond what an index entry holds
             raise WebhookBodyError(f"the {name} has more than {_LONGEST_ID} characters")
-        check_text(text or "")
-    check_text(report.error_message or "")
     return StatusEvent(
         id=status_event_id(platform, raw),
         platform=platform,
