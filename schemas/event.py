@@ -13,6 +13,7 @@ MAX_METRICS = 100
 SCALE = 4
 _MAX_UNSCALED = 10**18  # precision 18
 _MAX_INTEGER_DIGITS = 14
+_STEP = Decimal(1).scaleb(-SCALE)
 
 # Generous bounds on text, so that no single field can fill a request, a row or a log line.
 _MAX_NAME = 1_024
@@ -57,17 +58,19 @@ class ImpactMetricEvent(msgspec.Struct, frozen=True, kw_only=True):
 def amount(text: str) -> Decimal:
     """A decimal(18,4) from its digits, such as `12.5` or `1e2`. Raises EventError on more places or digits."""
     value = Decimal(text)
+    if not value:
+        return from_unscaled(0)  # however it is written: 0e20 too
     if not value.is_finite() or value.adjusted() >= _MAX_INTEGER_DIGITS:
         raise EventError("value must be a finite number below 10^14")
-    if value.is_signed() and value:
+    if value.is_signed():
         raise EventError("value must not be negative")
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -SCALE:
-        # Trailing zeros are no further decimals: 1.50000 is 1.5.
-        value = value.normalize() if value else Decimal(0)
-        exponent = value.as_tuple().exponent
-        if isinstance(exponent, int) and exponent < -SCALE:
+        # Trailing zeros are no further decimals: 1.50000 is 1.5. By the digits, since Decimal's arithmetic rounds to 28.
+        _, digits, _ = value.as_tuple()
+        if any(digits[exponent + SCALE :]):
             raise EventError("value must not have more than four decimals")
+        value = value.quantize(_STEP)
     return from_unscaled(int(value.scaleb(SCALE)))
 
 
