@@ -26,6 +26,7 @@ from delivery_log.postgres.ledger import PostgresLedger
 from delivery_log.postgres.migrations import pending_migrations
 from guards.redis_memory import RedisSeenBefore
 from impact_in import roles as composition
+from impact_in.errors import StartError
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.operations.topics import missing_topics, partition_counts
 from impact_in.platforms import build_connectors
@@ -38,15 +39,10 @@ _PROGRESS_SECONDS = 1.0
 _HARD_EXIT_AFTER = 10.0
 
 
-class WorkerError(Exception):
-    """Why a worker cannot start, in one line that says what to do."""
-
-
 def run_worker(settings: Settings, wanted: Sequence[str]) -> int:
-    """Exit status: 0 after an orderly stop, 1 after a crash. Raises WorkerError, LedgerUnavailable, PublishFailed."""
+    """Exit status: 0 after an orderly stop, 1 after a crash. Raises StartError, LedgerUnavailable, PublishFailed."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(settings, wanted))
-    return status
+        return runner.run(_run(settings, wanted))
 
 
 async def _run(settings: Settings, wanted: Sequence[str]) -> int:
@@ -62,7 +58,7 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
         database = await stack.enter_async_context(await Database.open(settings.database_url, application="worker"))
         pending = await pending_migrations(database)
         if pending:
-            raise WorkerError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
+            raise StartError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
         ledger = PostgresLedger(database)
         seen = RedisSeenBefore.open(settings.redis_url, await ledger.identity())
         stack.push_async_callback(seen.close)
@@ -143,11 +139,11 @@ def _check_names(names: Sequence[str], platforms: Sequence[str]) -> None:
     known = [composition.INGEST, *(composition.deliver_role(platform) for platform in platforms)]
     for name in names:
         if name not in known:
-            raise WorkerError(f"no role {name!r} here; --role takes {', '.join(known)}")
+            raise StartError(f"no role {name!r} here; --role takes {', '.join(known)}")
 
 
 async def _topics(settings: Settings, names: Sequence[str]) -> dict[str, int]:
-    """Partition counts of the topics that these roles need. Raises WorkerError naming one that is missing."""
+    """Partition counts of the topics that these roles need. Raises StartError naming one that is missing."""
     topics = settings.topics
     needed = [topics.metrics, topics.metrics_dlt]
     for platform in settings.platforms:
@@ -155,7 +151,7 @@ async def _topics(settings: Settings, names: Sequence[str]) -> dict[str, int]:
         needed += [topics.retry(platform, delay) for delay in settings.retry.topics()]
     missing = await missing_topics(settings.kafka, needed)
     if missing:
-        raise WorkerError(f"topic {missing[0]} is missing; run `impact-in topics`")
+        raise StartError(f"topic {missing[0]} is missing; run `impact-in topics`")
     return await partition_counts(settings.kafka, needed)
 
 
@@ -220,7 +216,7 @@ async def _serve_health(
     try:
         await web.TCPSite(runner, settings.host, settings.worker_port).start()
     except OSError as error:
-        raise WorkerError(
+        raise StartError(
             f"IMPACT_IN_WORKER_PORT: port {settings.worker_port} cannot be used ({error.strerror}); "
             "choose a free one, or 0 for none"
         ) from error

@@ -1,0 +1,91 @@
+"""Processes of ours that end with us: worker, gateway and simulators of `up` and `demo`."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from impact_in.errors import StartError
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    # In the child, before exec. Linux only; elsewhere an orderly stop is all there is.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Child:
+    """One process: its standard output is ours to read, its log goes to a file."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+
+    @classmethod
+    async def start(cls, name: str, arguments: Sequence[str], env: Mapping[str, str], logs: Path) -> "Child":
+        """`python -m …`; must be called in the main thread, whose end is the child's."""
+        log = logs / f"{name}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                *arguments,
+                env=dict(env),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
+                preexec_fn=_die_with_parent,
+            )
+        return cls(name, process, log)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def first_line(self, timeout: float = 30.0) -> str:
+        """What it says when it is ready. Raises StartError where it ends, or says nothing for so long (seconds)."""
+        assert self._process.stdout is not None
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), timeout)
+        except TimeoutError:
+            raise StartError(f"{self.name} did not start within {timeout:g} s; see {self.log}") from None
+        if not line:
+            raise StartError(await self.epitaph())
+        return line.decode().strip()
+
+    async def wait(self) -> int:
+        return await self._process.wait()
+
+    async def epitaph(self) -> str:
+        """One line on how it ended, with the last of its log."""
+        status = await self._process.wait()
+        tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+        return f"{self.name} ended with status {status}{': ' + tail[0] if tail else ''} (log: {self.log})"
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def stop(self, timeout: float) -> int:
+        """SIGTERM, and SIGKILL where that takes longer (seconds); its exit status."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), timeout)
+            except TimeoutError:
+                self.kill()
+        return await self._process.wait()
+
+
+def inherited_env(*, without_prefixes: Sequence[str] = ()) -> dict[str, str]:
+    """Our environment for a child, less what would set conditions of its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(without_prefixes) or "\0")}

@@ -1,0 +1,159 @@
+"""The demo's stage: servers, simulated platforms, gateway and worker, all of them processes of their own."""
+
+import asyncio
+import json
+import secrets
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from delivery_log.postgres.companies import PostgresCompanyRegistry
+from delivery_log.postgres.database import Database
+from delivery_log.postgres.migrations import migrate
+from impact_in.children import Child, inherited_env
+from impact_in.demo.events import demo_companies, registrations
+from impact_in.demo.options import DemoOptions
+from impact_in.errors import StartError
+from impact_in.local_stack import LocalStack
+from impact_in.local_stack.ports import free_port
+from impact_in.operations.topics import create_topics
+from schemas.topics import Topics
+from streams.connection import KafkaConnection
+from streams.publisher import KafkaPublisher
+
+PLATFORMS = ("benevity", "goodera", "workday")
+DELAYS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5))
+DEADLINE = "30s"
+_PARTITIONS = 6
+# What a user has set for real must not reach the demo.
+_OWN_CONDITIONS = (
+    "BENEVITY_",
+    "GOODERA_",
+    "WORKDAY_",
+    "IMPACT_IN_",
+    "KAFKA_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PORT_IMPACT_IN",
+)
+
+
+class Stage:
+    """Use as an async context manager: everything that it started is gone when it ends."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        self._options = options
+        self._stack = AsyncExitStack()
+        self.topics = Topics()
+        self.companies = demo_companies(options.seed, PLATFORMS)
+        self.children: list[Child] = []
+        self.platform_urls: dict[str, str] = {}
+        self.gateway_url = ""
+        self.worker_url = ""
+        self.logs = Path()
+        self.database: Database
+        self.connection: KafkaConnection
+        self.publisher: KafkaPublisher
+        self.worker: Child
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._set()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _set(self) -> None:
+        directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-in-demo-")))
+        self.logs = directory / "logs"
+        stack = LocalStack(directory, durable=False)
+        servers = await self._stack.enter_async_context(stack)
+        self.logs.mkdir(exist_ok=True)
+        self.connection = KafkaConnection(bootstrap_servers=servers.kafka_bootstrap_servers)
+        self.database = await self._stack.enter_async_context(await Database.open(servers.database_url))
+        await migrate(self.database)
+        await create_topics(self.connection, self.topics, PLATFORMS, DELAYS, partitions=_PARTITIONS)
+        registry = PostgresCompanyRegistry(self.database)
+        await registry.set_company_platforms(registrations(self.companies, PLATFORMS))
+
+        worker_port = free_port()
+        webhook_secrets = {f"{platform.upper()}_WEBHOOK_SECRET": secrets.token_hex(24) for platform in PLATFORMS}
+        env = inherited_env(without_prefixes=_OWN_CONDITIONS) | servers.as_env() | webhook_secrets
+        env |= {
+            "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
+            "IMPACT_IN_DELIVERY_DEADLINE": DEADLINE,
+            "IMPACT_IN_INSTANCE": "demo",
+            "IMPACT_IN_SESSION_TIMEOUT": "6s",
+            "IMPACT_IN_FETCH_WAIT": "20ms",
+            "IMPACT_IN_WORKER_PORT": str(worker_port),
+            "PORT_IMPACT_IN": "0",
+        }
+        gateway = await self._child("gateway", ["impact_in", "gateway"], env)
+        self.gateway_url = await gateway.first_line()
+        env |= await self._simulators(env)
+        self.worker = await self._child("worker", ["impact_in", "worker"], env)
+        self.worker_url = f"http://127.0.0.1:{worker_port}"
+        await self._worker_ready()
+        self.publisher = await KafkaPublisher.open(self.connection)
+        self._stack.push_async_callback(self.publisher.close)
+
+    async def _simulators(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Starts the platforms; the variables by which the worker finds them."""
+        credentials = {
+            "BENEVITY_API_KEY": secrets.token_hex(16),
+            "GOODERA_API_KEY": secrets.token_hex(16),
+            "WORKDAY_CLIENT_ID": "demo",
+            "WORKDAY_CLIENT_SECRET": secrets.token_hex(16),
+            "WORKDAY_TENANT_ID": "demo",
+        }
+        arguments = ["impact_in.simulators", "--faults", self._options.faults, "--seed", str(self._options.seed)]
+        arguments += ["--quotas", self._options.quotas, "--webhook-url", self.gateway_url]
+        simulators = await self._child("simulators", arguments, dict(env) | credentials)
+        ready = json.loads(await simulators.first_line())
+        for platform, found in ready["platforms"].items():
+            self.platform_urls[platform] = found["url"]
+            credentials |= found["env"]
+        return credentials
+
+    async def _child(self, name: str, arguments: list[str], env: Mapping[str, str]) -> Child:
+        child = await Child.start(name, arguments, env, self.logs)
+        self.children.append(child)
+        self._stack.push_async_callback(child.stop, 15.0)
+        return child
+
+    async def _worker_ready(self, timeout: float = 60.0) -> None:
+        ended = asyncio.create_task(self.worker.wait())
+        try:
+            async with asyncio.timeout(timeout), aiohttp.ClientSession() as session:
+                while not ended.done():
+                    try:
+                        async with session.get(f"{self.worker_url}/health/ready") as answer:
+                            if answer.status == 200:
+                                return
+                    except aiohttp.ClientError:
+                        pass  # not listening yet
+                    await asyncio.wait([ended], timeout=0.1)
+            raise StartError(await self.worker.epitaph())
+        except TimeoutError:
+            raise StartError(f"the worker was not ready within {timeout:g} s; see {self.worker.log}") from None
+        finally:
+            ended.cancel()
+
+    async def received(self, platform: str, *, keys: bool) -> dict[str, Any]:
+        """What a simulated platform has seen: its `/_received`."""
+        url = f"{self.platform_urls[platform]}/_received{'' if keys else '?keys=0'}"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            found: dict[str, Any] = await answer.json(loads=json.loads)
+            return found
