@@ -1,6 +1,7 @@
 """The metric event as a value (contract, section 3): what `decode` makes of any of the accepted encodings."""
 
 import hashlib
+import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
@@ -66,7 +67,7 @@ def amount(text: str) -> Decimal:
         raise EventError("value must not be negative")
     exponent = value.as_tuple().exponent
     if isinstance(exponent, int) and exponent < -SCALE:
-        # Trailing zeros are no further decimals: 1.50000 is 1.5. By the digits, since Decimal's arithmetic rounds to 28.
+        # Trailing zeros are no further decimals: 1.50000 is 1.5. By the digits: Decimal's arithmetic rounds to 28.
         _, digits, _ = value.as_tuple()
         if any(digits[exponent + SCALE :]):
             raise EventError("value must not have more than four decimals")
@@ -87,6 +88,15 @@ def to_unscaled(value: Decimal) -> int:
 
 def validated(event: ImpactMetricEvent) -> ImpactMetricEvent:
     """The event itself where every rule of the contract holds. Raises EventError naming the first that does not."""
+    for entry in event.metrics:
+        amount(str(entry.value))
+    if event.occurred_at.tzinfo is None:
+        raise EventError("occurred_at must have a zone")
+    return validated_but_amounts(event)
+
+
+def validated_but_amounts(event: ImpactMetricEvent) -> ImpactMetricEvent:
+    """What is left to look at where the amounts come from `amount` or `from_unscaled`, and the time has a zone."""
     if event.period_end < event.period_start:
         raise EventError("period_end must not be before period_start")
     if not 1 <= len(event.metrics) <= MAX_METRICS:
@@ -128,6 +138,7 @@ def _text(name: str, text: str | None, longest: int, *, required: bool = False) 
         raise EventError(f"{name} must not contain a lone surrogate")
 
 
+_UUID = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32})", re.I | re.A)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -197,7 +208,7 @@ def from_avro(body: bytes) -> ImpactMetricEvent:
         if isinstance(error, EventError):
             raise
         raise EventError("a date or time is out of range") from error
-    return validated(event)
+    return validated_but_amounts(event)
 
 
 def content_hash(body: bytes) -> str:
@@ -206,10 +217,10 @@ def content_hash(body: bytes) -> str:
 
 
 def _uuid(name: str, text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise EventError(f"{name} must be a UUID") from None
+    # UUID() alone takes more than UUIDs: signs, underscores, braces, foreign digits.
+    if _UUID.fullmatch(text) is None:
+        raise EventError(f"{name} must be a UUID")
+    return UUID(text)
 
 
 def _from_millis(millis: int) -> datetime:

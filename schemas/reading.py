@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from schemas import avro
-from schemas.event import EventError, ImpactMetricEvent, MetricEntry, amount, from_avro, validated
+from schemas.event import EventError, ImpactMetricEvent, MetricEntry, amount, from_avro, validated_but_amounts
 
 MAX_RECORD_BYTES = 1024 * 1024
 
@@ -96,7 +96,7 @@ def decode_json(raw: bytes) -> ImpactMetricEvent | Unreadable:
         detail = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
         return Unreadable(UnreadableKind.INVALID_JSON, f"the record is no JSON that can be read: {detail}")
     try:
-        return validated(
+        return validated_but_amounts(
             ImpactMetricEvent(
                 event_id=wire.event_id,
                 company_id=wire.company_id,
