@@ -7,7 +7,7 @@ import structlog
 from delivery_log.contract import LedgerUnavailable, StatusLog
 from webhook_gateway.dependencies import GatewayObserver
 
-_AT_ONCE = 500
+_AT_ONCE = 2_000
 _SHORTEST_PAUSE = 0.05  # seconds; a flood of webhooks must not turn into a flood of passes
 
 _log = structlog.get_logger("webhook_gateway")

@@ -32,41 +32,33 @@ member as materialized (
     order by d.id
     for no key update of d
 ),
+-- All that was ever said of each member, known webhooks and new ones.
 history as materialized (
-    select h.id, h.platform, h.transaction_id, h.activity_id, h.platform_status, h.error_msg, h.occurred_at
-    from (select distinct platform, transaction_id from member) t
-    join status_events h on h.platform = t.platform and h.transaction_id = t.transaction_id
-    where h.platform_status is not null
+    select m.id as delivery_id, m.batch_id, h.id, h.activity_id, h.platform_status, h.error_msg, h.occurred_at,
+           h.linked_at is null as waiting,
+           coalesce(bool_or(h.platform_status = 'confirmed') over subject
+               and bool_or(h.platform_status = 'rejected') over subject, false) as contradicted
+    from member m
+    join status_events h on h.platform = m.platform and h.transaction_id = m.transaction_id
+    window subject as (partition by m.id, h.activity_id)
 ),
 -- What each subject (Workday: an activity; else the transaction) is in the end: received only where there is nothing
 -- else, then the later time, a tie rejects.
 last_word as (
-    select distinct on (platform, transaction_id, activity_id) *
+    select distinct on (delivery_id, activity_id) *
     from history
-    order by platform, transaction_id, activity_id,
-        platform_status = 'received', occurred_at desc, platform_status = 'rejected' desc, id desc
+    order by delivery_id, activity_id,
+        case when platform_status is null then 2 when platform_status = 'received' then 1 else 0 end,
+        occurred_at desc, platform_status = 'rejected' desc, id desc
 ),
--- Any rejected subject rejects, any confirmed one else confirms.
-verdict as (
-    select distinct on (platform, transaction_id) *
-    from last_word
-    order by platform, transaction_id,
-        case platform_status when 'rejected' then 0 when 'confirmed' then 1 else 2 end, occurred_at desc, id desc
-),
-contradiction as (
-    select distinct platform, transaction_id
-    from (
-        select platform, transaction_id
-        from history
-        group by platform, transaction_id, activity_id
-        having bool_or(platform_status = 'confirmed') and bool_or(platform_status = 'rejected')
-    ) subject
-),
+-- Any rejected subject rejects, any confirmed one else confirms. One row a member.
 judged as materialized (
-    select m.id, v.platform_status, v.error_msg, c.platform is not null as contradicted
-    from member m
-    left join verdict v on v.platform = m.platform and v.transaction_id = m.transaction_id
-    left join contradiction c on c.platform = m.platform and c.transaction_id = m.transaction_id
+    select distinct on (delivery_id) delivery_id, platform_status, error_msg,
+           bool_or(contradicted) over (partition by delivery_id) as contradicted
+    from last_word
+    order by delivery_id,
+        case platform_status when 'rejected' then 0 when 'confirmed' then 1 when 'received' then 2 else 3 end,
+        occurred_at desc, id desc
 ),
 moved as (
     update impact_deliveries d
@@ -83,7 +75,7 @@ moved as (
             then case when j.platform_status = 'rejected' then j.error_msg end else d.error_msg end,
         updated_at = now()
     from judged j
-    where d.id = j.id
+    where d.id = j.delivery_id
 ),
 linked as (
     update status_events e
@@ -91,13 +83,12 @@ linked as (
         delivery_id = case when t.members = 1 then t.delivery_id end,
         batch_id = t.batch_id
     from (
-        select platform, transaction_id, count(*) as members,
-               (array_agg(id))[1] as delivery_id, (array_agg(batch_id))[1] as batch_id
-        from member
-        group by platform, transaction_id
+        select id, count(*) as members, (array_agg(delivery_id))[1] as delivery_id, (array_agg(batch_id))[1] as batch_id
+        from history
+        where waiting
+        group by id
     ) t
-    join event v on v.platform = t.platform and v.transaction_id = t.transaction_id
-    where e.id = v.id
+    where e.id = t.id and e.linked_at is null
     returning 1
 )
 select count(*)::integer as linked from linked
