@@ -168,7 +168,8 @@ def to_avro(event: ImpactMetricEvent) -> bytes:
                 }
                 for entry in event.metrics
             ],
-            "platforms": event.platforms,
+            # A list: fastavro takes a tuple in a union for (branch, value).
+            "platforms": None if event.platforms is None else list(event.platforms),
             "correlation_id": event.correlation_id,
             "metadata": dict(sorted(event.metadata.items())) if len(event.metadata) > 1 else event.metadata,
         }
