@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)")
 
 EXPECTED = "a number with ms, s, m, h or d, such as 500ms, 30s, 10m, 24h or 400d"
 
