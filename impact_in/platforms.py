@@ -1,0 +1,50 @@
+"""Connectors and webhooks from settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from connectors.contract import Connector, Webhook
+from connectors.mock import MockConnector
+from connectors.registry import REGISTRY
+from connectors.signatures import secret_key
+from impact_in.settings import PlatformSettings, Settings, SettingsError
+
+# A mocked platform needs none of its variables, and its connector calls nobody: these only have to be well-formed.
+_NOBODY: Mapping[str, Mapping[str, Any]] = {
+    "benevity": {"api_key": "mock", "url": "https://benevity.invalid"},
+    "goodera": {"api_key": "mock", "url": "https://goodera.invalid"},
+    "workday": {
+        "client_id": "mock",
+        "client_secret": "mock",
+        "tenant_id": "mock",
+        "url": "https://workday.invalid",
+    },
+}
+
+
+def build_connectors(settings: Settings) -> dict[str, Connector]:
+    """The enabled platforms' connectors; settings must have been loaded with `platforms`. Close each one in the end."""
+    return {
+        name: _build(platform, request_timeout=settings.request_timeout)
+        for name, platform in settings.platforms.items()
+    }
+
+
+def webhooks(settings: Settings) -> tuple[dict[str, Webhook], dict[str, tuple[bytes, ...]]]:
+    """The enabled platforms' webhooks, and the keys that each accepts (none: it answers 503)."""
+    found: dict[str, Webhook] = {name: REGISTRY[name].webhook for name in settings.platforms}
+    keys = {
+        name: tuple(secret_key(secret.get_secret_value()) for secret in platform.webhook_secrets)
+        for name, platform in settings.platforms.items()
+    }
+    return found, keys
+
+
+def _build(platform: PlatformSettings, *, request_timeout: float) -> Connector:
+    known = REGISTRY[platform.name]
+    arguments = _NOBODY[platform.name] if platform.mock_mode else platform.variables.connector_settings()
+    try:
+        connector = known.connector(known.settings(**arguments, request_timeout=request_timeout))
+    except ValueError as error:
+        raise SettingsError(str(error)) from None  # a connector names the setting and quotes nothing
+    return MockConnector(connector) if platform.mock_mode else connector
