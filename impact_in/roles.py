@@ -44,6 +44,7 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     schedule: RetrySchedule
     engine: EngineSettings
     instance: str | None
+    static_membership: bool
     process: int
     epoch: int
     session_timeout: float
@@ -177,7 +178,7 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
     waiter = RetryWaiter(
         connection=needs.connection,
         group=retry_group(platform),
-        instance=_static_name(needs, f"retry-{platform}"),
+        instance=_group_member(needs, f"retry-{platform}"),
         topics={needs.topics.retry(platform, delay): delay.total_seconds() for delay in needs.schedule.topics()},
         destination=topic,
         publication=needs.publication,
@@ -201,10 +202,14 @@ def _static_name(needs: RoleNeeds, member: str) -> str | None:
     return None if needs.instance is None else f"{needs.instance}-{member}-{needs.process}"
 
 
+def _group_member(needs: RoleNeeds, member: str) -> str | None:
+    return _static_name(needs, member) if needs.static_membership else None
+
+
 def _settings(needs: RoleNeeds, topic: str, member: str) -> RoleSettings:
     return RoleSettings(
         partitions=needs.partitions[topic],
-        instance=_static_name(needs, member),
+        instance=_group_member(needs, member),
         session_timeout=needs.session_timeout,
         fetch_wait=needs.fetch_wait,
         drain=needs.drain,

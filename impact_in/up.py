@@ -1,23 +1,23 @@
 """`impact-in up` and `down`: the embedded servers, a worker and a gateway in the foreground, data kept on disk."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from connectors.registry import PLATFORMS
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.migrations import migrate
 from impact_in.children import Child, inherited_env
+from impact_in.embedded import EMBEDDED_BROKER
 from impact_in.errors import StartError
 from impact_in.local_stack import LocalStack, down, write_env_file
 from impact_in.local_stack.ports import free_port, holder, is_free
 from impact_in.operations.topics import create_topics
-from impact_in.settings import load
+from impact_in.settings import load, platforms_without_variables
 
 _SERVERS = ("KAFKA_", "DATABASE_URL", "REDIS_URL")
 _STOP_SECONDS = 30.0
@@ -44,7 +44,7 @@ async def _up(data: Path, kafka_port: int, database_port: int, redis_port: int) 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     console = Console(stderr=True)
-    mocked = _platforms_to_mock(os.environ)
+    mocked = platforms_without_variables()
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(
             LocalStack(data, kafka_port=kafka_port, database_port=database_port, redis_port=redis_port)
@@ -68,39 +68,25 @@ async def _up(data: Path, kafka_port: int, database_port: int, redis_port: int) 
 
 async def _until_over(console: Console, stop: asyncio.Event, stack: LocalStack, children: list[Child]) -> int:
     stopping = asyncio.create_task(stop.wait())
-    ends = {asyncio.create_task(child.wait()): child for child in children}
-    died = asyncio.ensure_future(stack.died())
-    ended, _ = await asyncio.wait([stopping, died, *ends], return_when=asyncio.FIRST_COMPLETED)
-    status = 0
-    if died in ended:
-        console.print(f"[red]{died.result()}[/]", highlight=False)
-        status = 1
-    for task in ended & ends.keys():
-        console.print(f"[red]{await ends[task].epitaph()}[/]", highlight=False)
-        status = 1
-    for task in (stopping, died, *ends):
-        task.cancel()
+    died = stack.died()
+    ends = [asyncio.create_task(child.wait()) for child in children]
+    waited: list[asyncio.Future[Any]] = [stopping, died, *ends]
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    problems = [died.result()] if died.done() else []
+    problems += [await child.epitaph() for child, end in zip(children, ends, strict=True) if end.done()]
+    for problem in problems:
+        console.print(f"[red]{problem}[/]", highlight=False)
+    for future in waited:
+        future.cancel()
     console.print("Stopping …")
-    return status
-
-
-def _platforms_to_mock(environ: Mapping[str, str]) -> list[str]:
-    """Platforms with none of their variables set: nobody to call, so they are answered locally."""
-    answer = []
-    for platform in PLATFORMS:
-        prefix = f"{platform.upper()}_"
-        own = [name for name in environ if name.startswith(prefix) and name != f"{prefix}WEBHOOK_SECRET"]
-        if not own:
-            answer.append(platform)
-    return answer
+    return 1 if problems else 0
 
 
 def _environment(servers: Mapping[str, str], mocked: list[str]) -> dict[str, str]:
     env = inherited_env(without_prefixes=_SERVERS) | dict(servers)
     env |= {f"{platform.upper()}_MOCK_MODE": "true" for platform in mocked}
     env.setdefault("IMPACT_IN_INSTANCE", "local")
-    env.setdefault("IMPACT_IN_SESSION_TIMEOUT", "6s")
-    env["IMPACT_IN_FETCH_WAIT"] = "20ms"  # the embedded broker does not wake a waiting fetch
+    env = EMBEDDED_BROKER | env
     for variable, usual in (("PORT_IMPACT_IN", 3007), ("IMPACT_IN_WORKER_PORT", 3008)):
         if variable not in env:
             env[variable] = str(usual if is_free(usual) else free_port())

@@ -79,6 +79,7 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
             schedule=settings.retry,
             engine=EngineSettings(lease=settings.lease, request_timeout=settings.request_timeout),
             instance=settings.instance,
+            static_membership=settings.static_membership,
             process=0,
             epoch=await ledger.next_epoch(),
             session_timeout=settings.session_timeout,

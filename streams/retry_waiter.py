@@ -93,6 +93,11 @@ class RetryWaiter(Service):
                 answer[partition.topic, partition.partition] = age
         return answer
 
+    @property
+    def holds(self) -> int:
+        """Records fetched that wait for their time."""
+        return sum(len(held) for held in self._held.values())
+
     def lateness(self) -> float:
         """Seconds by which the most overdue head is late; 0 where none is."""
         now = time.time()

@@ -19,6 +19,7 @@ from delivery_log.postgres.migrations import migrate
 from impact_in.children import Child, inherited_env
 from impact_in.demo.events import demo_companies, registrations
 from impact_in.demo.options import DemoOptions
+from impact_in.embedded import EMBEDDED_BROKER
 from impact_in.errors import StartError
 from impact_in.local_stack import LocalStack
 from impact_in.local_stack.ports import free_port
@@ -78,8 +79,8 @@ class Stage:
     async def _set(self) -> None:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-in-demo-")))
         self.logs = directory / "logs"
-        stack = LocalStack(directory, durable=False)
-        servers = await self._stack.enter_async_context(stack)
+        stack = await self._stack.enter_async_context(LocalStack(directory, durable=False))
+        servers = stack.servers
         self.logs.mkdir(exist_ok=True)
         self.connection = KafkaConnection(bootstrap_servers=servers.kafka_bootstrap_servers)
         self.database = await self._stack.enter_async_context(await Database.open(servers.database_url))
@@ -95,8 +96,7 @@ class Stage:
             "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
             "IMPACT_IN_DELIVERY_DEADLINE": DEADLINE,
             "IMPACT_IN_INSTANCE": "demo",
-            "IMPACT_IN_SESSION_TIMEOUT": "6s",
-            "IMPACT_IN_FETCH_WAIT": "20ms",
+            **EMBEDDED_BROKER,
             "IMPACT_IN_WORKER_PORT": str(worker_port),
             "PORT_IMPACT_IN": "0",
         }

@@ -61,6 +61,7 @@ def _load(needs: frozenset[str]) -> Settings:
         webhook_rate=variables.impact_in_webhook_rate,
         environment=cast("Literal['development', 'production']", variables.impact_in_env),
         instance=variables.impact_in_instance,
+        static_membership=variables.impact_in_static_membership,
         retry=schedule(variables.impact_in_retry_delays, variables.impact_in_delivery_deadline),
         request_timeout=variables.impact_in_request_timeout.total_seconds(),
         lease=variables.impact_in_lease.total_seconds(),

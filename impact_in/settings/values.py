@@ -35,6 +35,7 @@ class Settings:
 
     environment: Literal["development", "production"]
     instance: str | None
+    static_membership: bool
     retry: RetrySchedule
     request_timeout: float
     lease: float

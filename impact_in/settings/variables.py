@@ -53,6 +53,9 @@ class Variables(Environment):
     impact_in_confirm_within: kinds.Duration = timedelta(hours=24)
     # Not in the contract: how long a fetch waits for records. The embedded broker answers a fetch only when it is over.
     impact_in_fetch_wait: kinds.Duration = timedelta(milliseconds=500)
+    # Not in the contract either: IMPACT_IN_INSTANCE names the leases all the same, but the group's members are dynamic.
+    # The embedded broker lets a static member wait six seconds for its partitions.
+    impact_in_static_membership: kinds.Flag = True
 
     log_level: kinds.Level = "info"
     otel_exporter_otlp_endpoint: kinds.HttpUrl | None = None
