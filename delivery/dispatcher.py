@@ -34,12 +34,12 @@ class KeyedDispatcher(Generic[Item]):
     async def submit(self, key: Hashable | None, item: Item) -> None:
         await self._room.acquire()
         if key is None:
-            self._start(self._run_one(item))
+            self._start(self._run_one(item), self._room.release)
         elif key in self._queues:
             self._queues[key].append(item)
         else:
-            self._queues[key] = deque([item])
-            self._start(self._run_key(key))
+            queue = self._queues[key] = deque([item])
+            self._start(self._run_key(key, queue), lambda: self._give_up(key, queue))
 
     @property
     def busy(self) -> int:
@@ -54,24 +54,34 @@ class KeyedDispatcher(Generic[Item]):
         return not pending
 
     async def close(self) -> None:
-        """Cancels what still runs; its records were not acked, and come again."""
+        """Cancels what still runs and forgets what waits; those records were not acked, and come again. The dispatcher
+        can be used again."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None], at_end: Callable[[], None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Not in a `finally`: a task that is cancelled before its first step never enters one.
+        task.add_done_callback(lambda _: at_end())
 
-    async def _run_key(self, key: Hashable) -> None:
-        queue = self._queues[key]
-        try:
-            while queue:
-                await self._run_one(queue.popleft())
-        finally:
+    async def _run_key(self, key: Hashable, queue: deque[Item]) -> None:
+        while queue:
+            await self._run_one(queue[0])
+            queue.popleft()
+            self._room.release()
+        del self._queues[key]
+
+    def _give_up(self, key: Hashable, queue: deque[Item]) -> None:
+        """Where a key was cancelled: its places are free again."""
+        if self._queues.get(key) is queue:
             del self._queues[key]
+        while queue:
+            queue.popleft()
+            self._room.release()
 
     async def _run_one(self, item: Item) -> None:
         try:
@@ -79,5 +89,3 @@ class KeyedDispatcher(Generic[Item]):
                 await self._handle(item)
         except Exception as error:  # nothing may stop the key's other records
             self._on_defect(item, error)
-        finally:
-            self._room.release()
