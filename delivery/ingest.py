@@ -168,7 +168,6 @@ class IngestPipeline:
         self._largest = largest
         self._slots = asyncio.Semaphore(ahead)
         self._queue: asyncio.Queue[IncomingRecord] = asyncio.Queue(maxsize=4 * largest)
-        self._conclusion: asyncio.Task[None] | None = None
 
     async def put(self, record: IncomingRecord) -> None:
         """Waits while the queue is full."""
@@ -176,16 +175,21 @@ class IngestPipeline:
 
     async def run(self) -> None:
         """Until cancelled. An exception here is a defect, and ends the worker: nothing was acked."""
+        try:
+            async with asyncio.TaskGroup() as conclusions:
+                await self._judge_all(conclusions)
+        except ExceptionGroup as defects:
+            raise defects.exceptions[0] from None
+
+    async def _judge_all(self, conclusions: asyncio.TaskGroup) -> None:
+        before: asyncio.Task[None] | None = None
         while True:
             batch = [await self._queue.get()]
             while len(batch) < self._largest and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             judged = await self._ingest.judge(batch)
             await self._slots.acquire()
-            before = self._conclusion
-            self._conclusion = asyncio.create_task(self._conclude(batch, judged, before))
-            if before is not None and before.done():
-                before.result()
+            before = conclusions.create_task(self._conclude(batch, judged, before))
 
     async def _conclude(
         self, batch: Sequence[IncomingRecord], judged: Judged, before: "asyncio.Task[None] | None"
