@@ -72,7 +72,10 @@ def payload_sample(body: bytes) -> str:
     """The body's keys and types without its values, as JSON text of at most 1 KiB."""
     if not body:
         return "null"
-    text = msgspec.json.encode(_types(msgspec.json.decode(body))).decode()
+    try:
+        text = msgspec.json.encode(_types(msgspec.json.decode(body))).decode()
+    except msgspec.DecodeError:
+        return '"no JSON"'
     return text if len(text.encode()) <= _SAMPLE_BYTES else '"more than 1 KiB"'
 
 
