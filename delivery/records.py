@@ -147,10 +147,12 @@ def unreadable_record(record: IncomingRecord, unreadable: Unreadable, topic: str
 
 
 def without_value(record: OutgoingRecord) -> OutgoingRecord:
-    """A record that its topic will not take, cut down to its headers: the original's coordinates are among them."""
+    """A record that its topic will not take, cut down to its headers: the original's coordinates are among them. A key
+    that is large itself is cut too."""
     note = f"{len(record.value)} bytes are more than {record.topic} takes; the value stays where it came from"
     kept = [header for header in record.headers if header[0] != headers.ERROR_MESSAGE]
-    return OutgoingRecord(record.topic, record.key, b"", [*kept, *headers.write_headers({headers.ERROR_MESSAGE: note})])
+    key = None if record.key is None else record.key[: headers.MAX_VALUE_BYTES]
+    return OutgoingRecord(record.topic, key, b"", [*kept, *headers.write_headers({headers.ERROR_MESSAGE: note})])
 
 
 def _failure_headers(
