@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -59,6 +60,12 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     key_memory: float = 24 * 3600.0
 
 
+class _Begun(NamedTuple):
+    verdict: Verdict
+    asked_at: float
+    """The loop's time when the ledger was asked: the lease has run since then at most."""
+
+
 class DeliveryEngine:
     """The deliveries of one platform. `deliver` one record at a time for a company (see `KeyedDispatcher`)."""
 
@@ -84,8 +91,13 @@ class DeliveryEngine:
         self._owner = owner
         self._observer = observer
         self._settings = settings
-        self._begin: MicroBatcher[Claim, Verdict] = MicroBatcher(self._begin_all)
-        self._finish: MicroBatcher[Result, Finished] = MicroBatcher(self._finish_all)
+        # One delivery once a call: a doubled record of an additive platform arrives beside its twin.
+        self._begin: MicroBatcher[Claim, _Begun] = MicroBatcher(
+            self._begin_all, key=lambda claim: claim.delivery_id, for_callers=True
+        )
+        self._finish: MicroBatcher[Result, Finished] = MicroBatcher(
+            self._finish_all, key=lambda result: result.delivery_id
+        )
         self._preparation = Preparation(connector, observer)
 
     async def deliver(self, record: IncomingRecord) -> None:
@@ -94,9 +106,9 @@ class DeliveryEngine:
         if isinstance(request, Unreadable):
             await self._reject(record, request)
             return
-        prepared, verdict = await self._admit(request)
+        prepared, (verdict, asked_at) = await self._admit(request)
         if isinstance(verdict, Go):
-            await self._attempt(record, prepared, verdict)
+            await self._attempt(record, prepared, verdict, asked_at)
         elif isinstance(verdict, Unrepeatable):
             await self._give_up(prepared, verdict)
         elif isinstance(verdict, Unknown | Mismatch):
@@ -106,42 +118,45 @@ class DeliveryEngine:
 
     # ---- begin
 
-    async def _admit(self, request: DeliveryRequest) -> tuple[Prepared, Verdict]:
+    async def _admit(self, request: DeliveryRequest) -> tuple[Prepared, _Begun]:
         """Claims until the ledger says something final. Waits in memory only for what is over in a moment."""
         prepared = self._preparation.prepare(request)
-        give_up_at = time.monotonic() + _WAIT_FOR_LEASE
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + _WAIT_FOR_LEASE
         while True:
-            verdict = await self._begin.submit(prepared.claim())
+            begun = await self._begin.submit(prepared.claim())
+            verdict = begun.verdict
             if isinstance(verdict, Changed):
                 self._preparation.believe(request.event.company_id, verdict.organization_id)
                 prepared = self._preparation.rebuild(request, verdict.organization_id, verdict.generation)
             elif isinstance(verdict, NotYet) and verdict.remaining <= _WAIT_FOR_TIME:
                 await asyncio.sleep(verdict.remaining)
-            elif isinstance(verdict, Leased) and time.monotonic() < give_up_at:
+            elif isinstance(verdict, Leased) and clock() < give_up_at:
                 await asyncio.sleep(min(verdict.remaining, 0.25))
             else:
-                return prepared, verdict
+                return prepared, begun
 
-    async def _begin_all(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
-        return await patiently(
-            lambda: self._ledger.begin(
+    async def _begin_all(self, claims: Sequence[Claim]) -> Sequence[_Begun]:
+        async def begin() -> Sequence[_Begun]:
+            asked_at = asyncio.get_running_loop().time()
+            verdicts = await self._ledger.begin(
                 claims,
                 owner=self._owner,
                 lease=self._settings.lease,
                 ordered=self._ordered,
                 key_memory=self._settings.key_memory,
-            ),
-            self._observer,
-            "begin",
-        )
+            )
+            return [_Begun(verdict, asked_at) for verdict in verdicts]
+
+        return await patiently(begin, self._observer, "begin")
 
     # ---- send, finish, route
 
-    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go) -> None:
+    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go, asked_at: float) -> None:
         request = prepared.request
         started_at, started = datetime.now(UTC), time.monotonic()
         traceparent = child_of(request.traceparent)
-        outcome = await self._send(prepared, go, traceparent)
+        outcome = await self._send(prepared, go, traceparent, asked_at)
         duration = time.monotonic() - started
         decision = decide(outcome, go, self._schedule)
         finished = await self._finish.submit(
@@ -182,10 +197,17 @@ class DeliveryEngine:
         )
         await self._route(request, go, outcome, decision, finished)
 
-    async def _send(self, prepared: Prepared, go: Go, traceparent: str) -> Outcome:
+    async def _send(self, prepared: Prepared, go: Go, traceparent: str, asked_at: float) -> Outcome:
         if prepared.defect is not None:
             return Unavailable(
                 error_code="INTERNAL_ERROR", error_message=f"no body: {prepared.defect}", fate_known=True
+            )
+        # The bound is the lease's: a request must not outlive it, whatever the connector's own limit does. Where the
+        # process stood still since it asked, the row may be another's by now.
+        limit = min(self._settings.request_timeout + 5.0, self._settings.lease * 0.9)
+        if asyncio.get_running_loop().time() - asked_at + limit > self._settings.lease:
+            return Unavailable(
+                error_code="LEASE_SPENT", error_message="this worker stood still; nothing was sent", fate_known=True
             )
         shipment = Shipment(
             delivery_id=prepared.request.delivery_id,
@@ -196,8 +218,6 @@ class DeliveryEngine:
             idempotency_key=go.idempotency_key,
             traceparent=traceparent,
         )
-        # The bound is the lease's: a request must not outlive it, whatever the connector's own limit does.
-        limit = min(self._settings.request_timeout + 5.0, self._settings.lease * 0.9)
         try:
             async with asyncio.timeout(limit):
                 [outcome] = await self._connector.send([shipment], go.idempotency_key)
@@ -247,7 +267,8 @@ class DeliveryEngine:
     async def _publish(self, request: DeliveryRequest, outgoing: list[OutgoingRecord], finished: Finished) -> None:
         outgoing.extend(request_record(woken, self._topics) for woken in finished.woken)
         await self._publication.publish(outgoing)
-        if finished.status == "retrying":
+        # Another's `retrying` is not ours to confirm.
+        if finished.applied and finished.status == "retrying":
             self._publication.note(request.delivery_id, finished.hop)
         for woken in finished.woken:
             self._publication.note(woken.delivery_id, woken.hop)

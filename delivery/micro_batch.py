@@ -1,7 +1,7 @@
 """One statement for all that is at hand."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -12,12 +12,23 @@ class MicroBatcher(Generic[Item, Answer]):
     """Collects items while the call before is under way, then hands them over together.
 
     Nothing lingers: an item that comes to an idle batcher goes at once, alone. At most `largest` items a call, and one
-    call at a time, so the calls happen in the order of the items.
+    call at a time, so the calls happen in the order of the items. Of items with the same `key` one goes a call, the
+    next with the call after it. `for_callers`: an item whose caller has gone before its turn is left out; otherwise it
+    is handed over all the same.
     """
 
-    def __init__(self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]], *, largest: int = 500) -> None:
+    def __init__(
+        self,
+        call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        largest: int = 500,
+        key: Callable[[Item], Hashable] | None = None,
+        for_callers: bool = False,
+    ) -> None:
         self._call = call
+        self._for_callers = for_callers
         self._largest = largest
+        self._key = key
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -34,14 +45,33 @@ class MicroBatcher(Generic[Item, Answer]):
             while self._waiting:
                 # One pass of the loop: what became ready together goes together.
                 await asyncio.sleep(0)
-                batch, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
-                await self._hand_over(batch)
+                batch = self._take()
+                if batch:
+                    await self._hand_over(batch)
         finally:
             self._runner = None
+
+    def _take(self) -> list[tuple[Item, "asyncio.Future[Answer]"]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        left: list[tuple[Item, asyncio.Future[Answer]]] = []
+        keys: set[Hashable] = set()
+        for item, future in self._waiting:
+            if self._for_callers and future.done():
+                continue
+            key = object() if self._key is None else self._key(item)
+            if len(batch) < self._largest and key not in keys:
+                keys.add(key)
+                batch.append((item, future))
+            else:
+                left.append((item, future))
+        self._waiting = left
+        return batch
 
     async def _hand_over(self, batch: list[tuple[Item, "asyncio.Future[Answer]"]]) -> None:
         try:
             answers = await self._call([item for item, _ in batch])
+            if len(answers) != len(batch):
+                raise RuntimeError(f"{len(answers)} answers to {len(batch)} items")
         except BaseException as error:
             for _, future in batch:
                 if not future.done():
