@@ -1,0 +1,56 @@
+"""Logs go to stderr: JSON lines in production, readable otherwise, without colours where no terminal is.
+
+The standard library's logging goes the same way, so that the libraries' lines look like ours.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+# What these say of every record, commit and heartbeat is not for an operator.
+_CHATTY = ("faust", "mode", "aiokafka", "asyncio", "aiohttp.access", "kafka")
+
+
+def configure(*, level: str = "info", production: bool = False, quiet: bool = False) -> None:
+    """Call once settings are known; before that, once with nothing, for what loading them has to say.
+
+    `quiet`: for a command that ends with one line of its own about a server it cannot reach; the Kafka client's lines
+    about each connection that fails would only stand before it.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_last(production=production))
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.CRITICAL if quiet else max(logging.WARNING, root.level))
+
+
+def _last(*, production: bool) -> list[Any]:
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if production:
+        return [strip, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # Plain tracebacks: the pretty ones show local variables, and so events and secrets.
+    plain = structlog.dev.plain_traceback
+    return [strip, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
