@@ -200,11 +200,17 @@ class World:
     def publication(self, publisher: Publisher | None = None) -> Publication:
         return Publication(publisher or self.broker, self.ledger, self.watcher)
 
-    def engine(self, owner: Owner = ME, connector: Connector | None = None, **settings: float) -> DeliveryEngine:
+    def engine(
+        self,
+        owner: Owner = ME,
+        connector: Connector | None = None,
+        publication: Publication | None = None,
+        **settings: float,
+    ) -> DeliveryEngine:
         return DeliveryEngine(
             connector=connector or self.connector,
             ledger=self.ledger,
-            publication=self.publication(),
+            publication=publication or self.publication(),
             topics=TOPICS,
             schedule=self.schedule,
             owner=owner,
