@@ -201,7 +201,10 @@ class MemoryLedger:
     def _finish(self, row: DeliveryRecord, result: Result, owner: Owner, deadline: float, ordered: bool) -> Finished:
         now = self.state.clock()
         ours = (row.attempts, row.lease_owner, row.lease_epoch) == (result.attempt, owner.name, owner.epoch)
-        applies = row.status != "delivered" if result.then == "delivered" else ours and row.unfinished
+        if result.then == "delivered":
+            applies = row.status != "delivered" and row.outcome != "rejected"
+        else:
+            applies = ours and row.unfinished
         self._write_attempt(row, result)
         if ours and result.counted:
             row.counted += 1
@@ -219,7 +222,10 @@ class MemoryLedger:
         if not applies:
             return Finished(applied=False, status=row.status, outcome=row.outcome, hop=row.hop)
         row.error_code, row.error_message = result.error_code, result.error_message
-        row.transaction_id = result.transaction_id or row.transaction_id
+        if result.transaction_id is not None and result.transaction_id != row.transaction_id:
+            # What was said of an earlier transaction is not said of this one.
+            row.transaction_id, row.platform_status = result.transaction_id, None
+            row.platform_status_contradicted = False
         row.next_attempt_at = None
         if result.then == "delivered":
             row.status, row.outcome, row.delivered_at, row.mocked = "delivered", "delivered", now, result.mocked

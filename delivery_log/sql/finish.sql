@@ -17,7 +17,8 @@ judged as materialized (
            d.token is not distinct from $15::uuid as repeated,
            d.attempts = r.attempt and d.lease_owner = $16 and d.lease_epoch = $17 as ours,
            case
-               when r.what_next = 'delivered' then d.status <> 'delivered'
+               -- What a platform rejected afterwards stays rejected: only a replay changes that.
+               when r.what_next = 'delivered' then d.status <> 'delivered' and d.outcome is distinct from 'rejected'
                else d.attempts = r.attempt and d.lease_owner = $16 and d.lease_epoch = $17
                    and d.status in ('pending', 'retrying')
            end as applies
@@ -49,6 +50,12 @@ changed as (
         error_code = case when j.applies then j.error_code else d.error_code end,
         error_msg = case when j.applies then j.error_msg else d.error_msg end,
         transaction_id = case when j.applies then coalesce(j.transaction_id, d.transaction_id) else d.transaction_id end,
+        -- What was said of an earlier transaction is not said of this one.
+        platform_status = case
+            when j.applies and j.transaction_id is distinct from d.transaction_id and j.transaction_id is not null
+                then null else d.platform_status end,
+        platform_status_contradicted = d.platform_status_contradicted and not (
+            j.applies and j.transaction_id is distinct from d.transaction_id and j.transaction_id is not null),
         first_failed_at = case
             when j.ours and j.counts and j.what_next <> 'delivered' then coalesce(d.first_failed_at, now())
             else d.first_failed_at end,

@@ -10,15 +10,20 @@ from delivery_log.contract import CompanyPlatform
 from schemas.event import ImpactMetricEvent, MetricEntry, validated
 
 _PROGRAMS = ("Language Café", "Buddy Mentoring", "Code Your Future", "Interview Training", "Food Bank Saturdays")
-_COMPANIES = 12
+# So many events a company, on average: order is kept within a company, so few companies would make a long queue of
+# what a retry holds up.
+_EVENTS_A_COMPANY = 25
+_LEAST_COMPANIES, _MOST_COMPANIES = 12, 1_000
 
 
 def _uuid(dice: random.Random) -> UUID:
     return UUID(int=dice.getrandbits(128), version=4)
 
 
-def demo_companies(seed: int, platforms: Sequence[str], count: int = _COMPANIES) -> list[UUID]:
+def demo_companies(seed: int, events: int) -> list[UUID]:
+    """As many as so many events want."""
     dice = random.Random(f"companies {seed}")  # noqa: S311 a demo's dice, no secret
+    count = min(max(events // _EVENTS_A_COMPANY, _LEAST_COMPANIES), _MOST_COMPANIES)
     return [_uuid(dice) for _ in range(count)]
 
 

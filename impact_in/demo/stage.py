@@ -52,7 +52,7 @@ class Stage:
         self._options = options
         self._stack = AsyncExitStack()
         self.topics = Topics()
-        self.companies = demo_companies(options.seed, PLATFORMS)
+        self.companies = demo_companies(options.seed, options.events)
         self.children: list[Child] = []
         self.platform_urls: dict[str, str] = {}
         self.gateway_url = ""

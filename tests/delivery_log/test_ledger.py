@@ -379,6 +379,24 @@ async def test_a_late_acceptance_of_an_earlier_attempt_is_written(backend: Backe
     assert await backend.attempts(request.delivery_id) == [(1, "accepted", True), (2, "unavailable", True)]
 
 
+async def test_a_rejection_by_the_platform_is_not_undone_by_a_late_acceptance(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    await finish(backend, accepted(request))
+    await backend.set_row(request.delivery_id, status="failed", outcome="rejected", platform_status="rejected")
+    [late] = await finish(backend, accepted(request, transaction_id="tx-2"))
+    assert (late.applied, late.outcome) == (False, "rejected")
+
+
+async def test_a_new_transaction_starts_without_a_platform_status(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    await backend.set_row(request.delivery_id, transaction_id="tx-0", platform_status="confirmed")
+    await finish(backend, accepted(request, transaction_id="tx-1"))
+    row = await backend.row(request.delivery_id)
+    assert (row["transaction_id"], row["platform_status"]) == ("tx-1", None)
+
+
 async def test_a_failure_of_an_attempt_that_is_no_longer_ours_changes_no_status(backend: Backend) -> None:
     request = await one_delivery(backend)
     await begin(backend, claim(request))
