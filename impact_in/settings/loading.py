@@ -8,7 +8,7 @@ import structlog
 from pydantic import SecretStr, ValidationError, create_model
 
 from delivery.retry_schedule import schedule
-from impact_in.settings import egress, kinds, sources
+from impact_in.settings import addresses, kinds, sources
 from impact_in.settings.errors import SettingsError, missing, unusable
 from impact_in.settings.platforms import PLATFORM_VARIABLES, PlatformSettings, PlatformVariables, checked_secret
 from impact_in.settings.values import Settings
@@ -72,7 +72,7 @@ def _load(needs: frozenset[str]) -> Settings:
         dedupe=variables.impact_in_dedupe_days * parse_duration("1d"),
         log_level=variables.log_level,
     )
-    if "gateway" in needs and not egress.is_loopback(settings.host) and not settings.api_keys:
+    if "gateway" in needs and not addresses.listens_on_loopback(settings.host) and not settings.api_keys:
         raise SettingsError(
             "IMPACT_IN_API_KEYS is missing: it takes at least one key where IMPACT_IN_HOST is not a loopback address"
         )
@@ -162,7 +162,7 @@ def _check_egress(variables: Variables, platform: PlatformVariables) -> None:
     if variables.impact_in_env != "production":
         return
     for name, url in platform.addresses().items():
-        near = egress.nearness_of_url(url)
+        near = addresses.nearness_of_url(url)
         if near == "loopback":
             raise unusable(platform.variable(name), "an address that is not on loopback where IMPACT_IN_ENV=production")
         if near == "private" and not variables.impact_in_allow_private_egress:
