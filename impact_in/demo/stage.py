@@ -21,7 +21,7 @@ from impact_in.demo.events import demo_companies, registrations
 from impact_in.demo.options import DemoOptions
 from impact_in.embedded import EMBEDDED_BROKER
 from impact_in.errors import StartError
-from impact_in.local_stack import LocalStack
+from impact_in.local_stack import LocalStack, Servers
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.topics import create_topics
 from schemas.topics import Topics
@@ -48,10 +48,13 @@ _OWN_CONDITIONS = (
 class Stage:
     """Use as an async context manager: everything that it started is gone when it ends."""
 
-    def __init__(self, options: DemoOptions) -> None:
+    def __init__(self, options: DemoOptions, *, servers: Servers | None = None, topics: Topics | None = None) -> None:
+        """`servers`: given ones, on which nothing but the topics and an empty database is asked for; else embedded."""
         self._options = options
+        self._given = servers
         self._stack = AsyncExitStack()
-        self.topics = Topics()
+        self._env: dict[str, str] = {}
+        self.topics = topics or Topics()
         self.companies = demo_companies(options.seed, options.events)
         self.children: list[Child] = []
         self.platform_urls: dict[str, str] = {}
@@ -79,8 +82,10 @@ class Stage:
     async def _set(self) -> None:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-in-demo-")))
         self.logs = directory / "logs"
-        stack = await self._stack.enter_async_context(LocalStack(directory, durable=False))
-        servers = stack.servers
+        servers = self._given
+        if servers is None:
+            stack = await self._stack.enter_async_context(LocalStack(directory, durable=False))
+            servers = stack.servers
         self.logs.mkdir(exist_ok=True)
         self.connection = KafkaConnection(bootstrap_servers=servers.kafka_bootstrap_servers)
         self.database = await self._stack.enter_async_context(await Database.open(servers.database_url))
@@ -96,18 +101,23 @@ class Stage:
             "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
             "IMPACT_IN_DELIVERY_DEADLINE": DEADLINE,
             "IMPACT_IN_INSTANCE": "demo",
-            **EMBEDDED_BROKER,
+            "IMPACT_IN_TOPIC_PREFIX": self.topics.prefix,
+            **(EMBEDDED_BROKER if self._given is None else {}),
             "IMPACT_IN_WORKER_PORT": str(worker_port),
             "PORT_IMPACT_IN": "0",
         }
         gateway = await self._child("gateway", ["impact_in", "gateway"], env)
         self.gateway_url = await gateway.first_line()
-        env |= await self._simulators(env)
-        self.worker = await self._child("worker", ["impact_in", "worker"], env)
+        self._env = env | await self._simulators(env)
         self.worker_url = f"http://127.0.0.1:{worker_port}"
-        await self._worker_ready()
+        await self.start_worker()
         self.publisher = await KafkaPublisher.open(self.connection)
         self._stack.push_async_callback(self.publisher.close)
+
+    async def start_worker(self) -> None:
+        """Returns when every role has joined its group."""
+        self.worker = await self._child("worker", ["impact_in", "worker"], self._env)
+        await self._worker_ready()
 
     async def _simulators(self, env: Mapping[str, str]) -> dict[str, str]:
         """Starts the platforms; the variables by which the worker finds them."""
@@ -157,3 +167,16 @@ class Stage:
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
             found: dict[str, Any] = await answer.json(loads=json.loads)
             return found
+
+    async def requests(self, platform: str) -> list[dict[str, Any]]:
+        """Every request that a simulated platform has seen, in its order."""
+        requests: list[dict[str, Any]] = []
+        async with aiohttp.ClientSession() as session:
+            while True:
+                after = requests[-1]["n"] if requests else 0
+                url = f"{self.platform_urls[platform]}/_received/requests?after={after}&limit=1000"
+                async with session.get(url) as answer:
+                    page: dict[str, Any] = await answer.json(loads=json.loads)
+                requests += page["items"]
+                if not page["items"]:
+                    return requests
