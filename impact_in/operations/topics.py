@@ -128,17 +128,19 @@ async def create_topics(
     """
     wanted = wanted_topics(topics, platforms, delays)
     async with _admin(connection, _ADMIN_SECONDS) as admin:
-        before = await _partition_counts(admin)
-        missing = [topic for topic in wanted if topic.name not in before]
-        failures = await _create(admin, missing, partitions or DEFAULT_PARTITIONS, replication)
-        made = [topic.name for topic in missing if topic.name not in failures]
-        after = await _visible(admin, made) if made else before
-        found, notes = await _configurations(admin, [topic.name for topic in wanted if topic.name in before])
-        untold = sorted(_CHECKED - _told(found))
-        if untold:
-            notes = [*notes, f"the broker does not tell {', '.join(untold)} of every topic: not checked there"]
+        counts = await _partition_counts(admin)
+        missing = [topic for topic in wanted if topic.name not in counts]
+        made, failures = await _create(admin, missing, partitions or DEFAULT_PARTITIONS, replication)
+        there = [topic.name for topic in wanted if topic.name not in failures]
+        counts = await _visible(admin, there)
+        found, notes = await _configurations(admin, [name for name in there if name not in made])
     return TopicsReport(
-        tuple(_report(topic, before, after, failures, found.get(topic.name, {}), partitions) for topic in wanted),
+        tuple(
+            TopicReport(topic=topic.name, partitions=None, state="failed", problems=(failures[topic.name],))
+            if topic.name in failures
+            else _report(topic, counts.get(topic.name), topic.name in made, found.get(topic.name, {}), partitions)
+            for topic in wanted
+        ),
         tuple(notes),
     )
 
@@ -181,21 +183,24 @@ async def _partition_counts(admin: Any) -> dict[str, int]:
 
 async def _create(
     admin: Any, wanted: Sequence[WantedTopic], partitions: int, replication: int | None
-) -> dict[str, str]:
-    """Topic → why it could not be made."""
-    failures: dict[str, str] = {}
+) -> tuple[set[str], dict[str, str]]:
+    """Those that were made, and those that could not be, with the reason."""
     if not wanted:
-        return failures
+        return set(), {}
     errors = await _try_create(admin, wanted, partitions, replication or -1)
     refused = [topic for topic in wanted if errors[topic.name][0] is InvalidReplicationFactorError]
     if refused and replication is None:
         # A broker of before KIP-464, or one that knows no default: as safe as its number of brokers allows.
         brokers = len((await admin.describe_cluster())["brokers"])
         errors |= await _try_create(admin, refused, partitions, min(3, max(1, brokers)))
-    for name, (kind, message) in errors.items():
-        if kind.errno != 0 and kind is not TopicAlreadyExistsError:  # somebody else was quicker
-            failures[name] = f"the broker refuses to make it ({kind.__name__}{f': {message}' if message else ''})"
-    return failures
+    # Neither where somebody else was quicker: then it is a topic like those that were there before.
+    made = {name for name, (kind, _) in errors.items() if kind.errno == 0}
+    failures = {
+        name: f"the broker refuses to make it ({kind.__name__}{f': {message}' if message else ''})"
+        for name, (kind, message) in errors.items()
+        if name not in made and kind is not TopicAlreadyExistsError
+    }
+    return made, failures
 
 
 async def _try_create(
@@ -211,7 +216,10 @@ async def _try_create(
 
 
 async def _visible(admin: Any, names: Sequence[str]) -> dict[str, int]:
-    """The partition counts once the new topics are known to the broker that we ask, or after ten seconds."""
+    """All partition counts once these topics are known to the broker that we ask, or after ten seconds.
+
+    A topic is made by the controller, and the others hear of it a little later.
+    """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + _VISIBLE_SECONDS
     while True:
@@ -241,26 +249,16 @@ async def _configurations(admin: Any, names: Sequence[str]) -> tuple[dict[str, d
                 )
                 continue
             found[name] = {entry[0]: entry[1] for entry in entries if entry[0] in _CHECKED and entry[1] is not None}
+    untold = {key for key in _CHECKED for settings in found.values() if key not in settings}
+    if untold:  # the embedded broker tells what was set, and no defaults
+        notes.append(f"the broker does not tell {', '.join(sorted(untold))} of every topic: not checked there")
     return found, notes
 
 
-def _told(found: dict[str, dict[str, str]]) -> set[str]:
-    """Settings that the broker tells of every topic."""
-    return {key for key in _CHECKED if all(key in settings for settings in found.values())}
-
-
 def _report(
-    topic: WantedTopic,
-    before: dict[str, int],
-    after: dict[str, int],
-    failures: dict[str, str],
-    found: dict[str, str],
-    partitions: int | None,
+    topic: WantedTopic, count: int | None, made: bool, found: dict[str, str], partitions: int | None
 ) -> TopicReport:
-    count = after.get(topic.name)
-    if topic.name in failures:
-        return TopicReport(topic=topic.name, partitions=None, state="failed", problems=(failures[topic.name],))
-    if topic.name not in before:
+    if made:
         return TopicReport(topic=topic.name, partitions=count, state="created")
     problems = topic.problems(found)
     if partitions is not None and count != partitions:
@@ -268,9 +266,8 @@ def _report(
             f"{count} partitions, not {partitions}: let it run empty before you add some, "
             "a company's records would move to another one"
         )
-    return TopicReport(
-        topic=topic.name, partitions=count, state="wrong" if problems else "present", problems=tuple(problems)
-    )
+    state: State = "wrong" if problems else "present"
+    return TopicReport(topic=topic.name, partitions=count, state=state, problems=tuple(problems))
 
 
 def _ms(duration: timedelta) -> int:
