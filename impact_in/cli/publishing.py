@@ -54,7 +54,8 @@ def publish(
 def open_input(file: str) -> Iterator[BinaryIO]:
     """A file's or, for `-`, standard input's bytes. Raises UsageError where it cannot be opened."""
     if file == "-":
-        yield sys.stdin.buffer
+        # Unbuffered: the interpreter cannot end while a thread of ours waits inside its own buffer for the next line.
+        yield getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
         return
     with ExitStack() as stack:
         try:

@@ -26,7 +26,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 def read_events(stream: BinaryIO) -> Iterator[Entry]:
     """Every event and everything that is none, one after another; holds one of them in memory."""
-    head = stream.read(len(CONTAINER_MAGIC))
+    head = b""
+    while len(head) < len(CONTAINER_MAGIC) and (more := stream.read(len(CONTAINER_MAGIC) - len(head))):
+        head += more
     whole: BinaryIO = io.BufferedReader(_Joined(head, stream))
     if head == CONTAINER_MAGIC:
         yield from _container(whole)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -109,12 +110,14 @@ class _Chunks:
         # A terminal's or pipe's line is published when it comes, not when enough of them have come.
         self._size = size if stream.seekable() else 1
         self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[tuple[list[Entry], int | None] | BaseException | None] = asyncio.Queue(_CHUNKS_AHEAD)
+        self._queue: asyncio.Queue[tuple[list[Entry], int | None] | BaseException | None] = asyncio.Queue()
+        self._room = threading.Semaphore(_CHUNKS_AHEAD)
         threading.Thread(target=self._read, name="reading events", daemon=True).start()
 
     async def next(self) -> tuple[list[Entry], int | None] | None:
         """Entries and the position behind them; None at the end. Raises OSError where the file cannot be read."""
         chunk = await self._queue.get()
+        self._room.release()
         if isinstance(chunk, BaseException):
             raise chunk
         return chunk
@@ -132,13 +135,12 @@ class _Chunks:
                 self._put((entries, self._position()))
         except Exception as error:
             end = error
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
             self._put(end)
-        except Exception:
-            return  # nobody listens any more
 
     def _position(self) -> int | None:
         return self._stream.tell() if self._stream.seekable() else None
 
     def _put(self, chunk: tuple[list[Entry], int | None] | BaseException | None) -> None:
-        asyncio.run_coroutine_threadsafe(self._queue.put(chunk), self._loop).result()
+        self._room.acquire()
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, chunk)
