@@ -35,7 +35,9 @@ async def ledger(settings: "Settings") -> AsyncIterator["Database"]:
     from delivery_log.postgres.migrations import pending_migrations
     from impact_in.errors import StartError
 
-    async with await Database.open(settings.database_url, connections=2, application="impact-in cli") as database:
+    # A person waits: a server that is away for longer is said to be away.
+    opening = Database.open(settings.database_url, connections=2, patience=1.0, application="impact-in cli")
+    async with await opening as database:
         pending = await pending_migrations(database)
         if pending:
             raise StartError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
