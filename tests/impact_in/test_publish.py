@@ -278,9 +278,10 @@ def test_the_examples_are_published(impact_in: Command, broker: KafkaConnection,
     assert ended.out == ""
     assert ended.err.startswith("published 20 events in ")
     records = on_topic(broker, f"{topic_prefix}metrics", 20)
-    read = {str(event.event_id): event for record in records if (event := decode(record.value))}
-    assert read == {str(event.event_id): event for event in events(*LINES)}
-    assert all(record.key == str(decode(record.value).company_id).encode() for record in records)
+    read = events(*(record.value for record in records))
+    by_id = {event.event_id: event for event in events(*LINES)}
+    assert {event.event_id: event for event in read} == by_id
+    assert [record.key for record in records] == [str(event.company_id).encode() for event in read]
     assert all(valid_traceparent(dict(record.headers)["traceparent"].decode()) for record in records)
 
 
