@@ -1,11 +1,14 @@
-"""The two places where Faust's own consumer has to be helped. Both reach into its internals: the version is pinned, and
+"""The places where Faust's own consumer has to be helped. All reach into its internals: the version is pinned, and
 `tests/streams/test_faust_internals.py` fails when what they rely on changes."""
 
 import asyncio
 from typing import Any
 
 import faust
+from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+
+_PASS_EVERY = 100
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
@@ -20,6 +23,48 @@ class _ConsumerThread(AIOKafkaConsumerThread):
 class _Consumer(Consumer):
     def _new_consumer_thread(self) -> _ConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetches, and hands each record to its channel.
+
+        As Faust's own, except that a record costs no two tasks (`wait_first`, half of a worker's time): while the flow
+        is active and the channel has room, its callback returns without waiting for anything. Only where it may wait
+        is the flow's suspension watched beside it, so that a rebalance need not wait for a full channel.
+        """
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                passed = 0
+                await asyncio.sleep(0)
+                async for partition, message in self.getmany(timeout=1.0):
+                    passed += 1
+                    if passed % _PASS_EVERY == 0:
+                        await asyncio.sleep(0)
+                    # Looked at again after each wait: what was fetched before a rebalance is not ours to hand over.
+                    if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
+                        break
+                    await self._hand_over(partition, message)
+        except ConsumerStoppedError:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _hand_over(self, partition: Any, message: Any) -> None:
+        read = self._read_offset[partition]
+        if read is not None and message.offset < read:
+            return  # read already
+        if read and message.offset - read > 1:
+            # Offsets that no record has: what a transaction or a compaction left.
+            await self._add_gap(partition, read + 1, message.offset)
+        if self._has_room(partition):
+            await self.callback(message)
+        else:
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+        self._read_offset[partition] = message.offset
+
+    def _has_room(self, partition: Any) -> bool:
+        return not any(channel.queue.full() for channel in self.app.topics._tp_index.get(partition, ()))
 
 
 class _Transport(Transport):

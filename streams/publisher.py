@@ -42,9 +42,18 @@ class KafkaPublisher:
         return cls(producer)
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        refused = await self._send(records)
+        if refused:
+            # The broker refuses a batch whole, for the sake of one record in it: ask for each alone.
+            too_large = [record for record in refused if await self._send([record])]
+            if too_large:
+                raise RecordTooLarge(too_large)
+
+    async def _send(self, records: Sequence[OutgoingRecord]) -> list[OutgoingRecord]:
+        """Those that were refused for their size; all others are confirmed. Raises PublishFailed."""
         confirmations: list[tuple[OutgoingRecord, asyncio.Future[Any]]] = []
         failure: BaseException | None = None
-        too_large: list[OutgoingRecord] = []
+        refused: list[OutgoingRecord] = []
         async with self._enqueue:
             for record in records:
                 try:
@@ -52,7 +61,7 @@ class KafkaPublisher:
                         record.topic, value=record.value, key=record.key, headers=record.headers
                     )
                 except MessageSizeTooLargeError:
-                    too_large.append(record)
+                    refused.append(record)
                 except (KafkaError, OSError) as error:
                     failure = error
                     break
@@ -61,13 +70,12 @@ class KafkaPublisher:
         results = await asyncio.gather(*(future for _, future in confirmations), return_exceptions=True)
         for (record, _), result in zip(confirmations, results, strict=True):
             if isinstance(result, MessageSizeTooLargeError):
-                too_large.append(record)
+                refused.append(record)
             elif isinstance(result, BaseException):
                 failure = failure or result
         if failure is not None:
             raise PublishFailed(f"the broker did not confirm ({type(failure).__name__})") from failure
-        if too_large:
-            raise RecordTooLarge(too_large)
+        return refused
 
     async def close(self) -> None:
         """Flushes what is under way, for at most ten seconds."""
