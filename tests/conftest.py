@@ -41,6 +41,7 @@ _MARKER_OF_FIXTURE = {
     "redis_url": "servers",
     "kafka_bootstrap": "kafka",
     "kafka_server": "kafka",
+    "kafka_road": "kafka",
 }
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -55,7 +56,23 @@ def broker(request: pytest.FixtureRequest) -> tuple[str, float]:
 
 @pytest.fixture
 async def road(broker: tuple[str, float]) -> AsyncIterator[Road]:
-    connection = KafkaConnection(bootstrap_servers=broker[0])
+    static = broker[1] > 0.1
+    async with _road(broker[0], broker[1], "member" if static else None) as road:
+        yield road
+
+
+@pytest.fixture
+async def kafka_road(kafka_bootstrap: str) -> AsyncIterator[Road]:
+    """For what the embedded broker does otherwise, or not at all."""
+    async with _road(kafka_bootstrap, 0.5, "member") as road:
+        yield road
+
+
+@asynccontextmanager
+async def _road(bootstrap_servers: str, fetch_wait: float, member: str | None) -> AsyncIterator[Road]:
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
     publisher = await KafkaPublisher.open(connection)
-    yield Road(connection, f"t{secrets.token_hex(4)}", broker[1], "member" if broker[1] > 0.1 else None, publisher)
-    await publisher.close()
+    try:
+        yield Road(connection, f"t{secrets.token_hex(4)}", fetch_wait, member, publisher)
+    finally:
+        await publisher.close()

@@ -9,6 +9,7 @@ import aiokafka.consumer.subscription_state
 import faust
 import pytest
 from faust.app.base import App
+from faust.transport import conductor as conductor_module
 from faust.transport import consumer as consumer_module
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
@@ -19,6 +20,8 @@ RELIED_ON = {
     "acks: appended by offset, committed up to the first gap": (consumer_module.Consumer.ack, "5fcf41cf"),
     "commit: what _new_offset makes of the acked": (consumer_module.Consumer._new_offset, "1d2c7ea8"),
     "read offset: set once a record is in the channel": (consumer_module.Consumer._drain_messages, "44a25003"),
+    "the conductor: what a record's callback may wait for": (conductor_module.ConductorCompiler.build, "837cf521"),
+    "getmany: stops at a suspended flow and at another generation": (consumer_module.Consumer.getmany, "4b168d84"),
     "revocation forgets the acks": (consumer_module.Consumer.on_partitions_revoked, "d04b7ae7"),
     "the consumer that we reach into for fetch_max_wait_ms": (
         AIOKafkaConsumerThread._create_worker_consumer,
