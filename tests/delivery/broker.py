@@ -4,6 +4,7 @@ One partition a topic. A consumer reads from what was committed; whoever starts 
 """
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,9 @@ class Broker:
     """So many of the next publications fail, before or after the records have arrived."""
     arrive_all_the_same: bool = False
     largest: dict[str, int] = field(default_factory=dict)
+    doubling: float = 0.0
+    """How probable it is that a record arrives twice."""
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
     calls: list[list[OutgoingRecord]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -44,7 +48,8 @@ class Broker:
         ]
         for record in records:
             if record not in too_large:
-                self.put(record.topic, record.key, record.value, record.headers)
+                for _ in range(1 + (self.chance.random() < self.doubling)):
+                    self.put(record.topic, record.key, record.value, record.headers)
         await asyncio.sleep(0)
         if too_large:
             raise RecordTooLarge(too_large)

@@ -589,7 +589,7 @@ async def test_a_zombies_late_failure_changes_nothing(answer: Outcome) -> None:
     [record] = await world.arrive(of)
     zombie = asyncio.create_task(world.engine(lease=60.0, request_timeout=1000.0).deliver(record))
     await zombies.until(requests=1)
-    world.row(of).lease_until = world.clock()  # the zombie stood still for as long as that
+    world.end_lease(of)  # the zombie stood still for as long as that
     await settle()
     living = asyncio.create_task(world.engine(ANOTHER, others).deliver(record))
     await others.until(requests=1)
@@ -612,7 +612,7 @@ async def test_a_zombies_late_acceptance_is_the_last_word() -> None:
     [record] = await world.arrive(of)
     zombie = asyncio.create_task(world.engine().deliver(record))
     await zombies.until(requests=1)
-    world.row(of).lease_until = world.clock()
+    world.end_lease(of)
     await settle()
     living = asyncio.create_task(world.engine(ANOTHER, others).deliver(record))
     await others.until(requests=1)
@@ -633,7 +633,7 @@ async def test_a_zombie_confirms_no_record_of_another_worker() -> None:
     publication = world.publication()
     zombie = asyncio.create_task(world.engine(publication=publication).deliver(record))
     await zombies.until(requests=1)
-    world.row(of).lease_until = world.clock()
+    world.end_lease(of)
     await settle()
     # The other worker finishes, and dies before its retry record is published.
     world.broker.refusals = 10**6

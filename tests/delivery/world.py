@@ -93,8 +93,8 @@ class Watcher:
 
 
 class CheckedLedger(MemoryLedger):
-    """The twin behind a wire: each call takes a moment before and after, may find nobody, and is held to the contract's
-    conditions for callers."""
+    """The twin behind a wire: each call takes a moment before and after, and may find nobody. Callers are held to the
+    contract's conditions, and `Go` to its meaning: one holder, of the live record of an unfinished delivery."""
 
     def __init__(self, state: MemoryState) -> None:
         super().__init__(state)
@@ -106,6 +106,8 @@ class CheckedLedger(MemoryLedger):
         self.revived: set[UUID] = set()
         """Deliveries that a late acceptance made delivered after they had ended otherwise."""
         self.begun: Counter[UUID] = Counter()
+        self.ever_delivered: set[UUID] = set()
+        self.holders: dict[UUID, tuple[Owner, datetime]] = {}
 
     async def _wire(self, name: str) -> None:
         self.calls[name] += 1
@@ -132,12 +134,25 @@ class CheckedLedger(MemoryLedger):
         ids = [claim.delivery_id for claim in claims]
         assert len(set(ids)) == len(ids), "two claims for one delivery in a call"
         self.claimed.append(ids)
+        live = [self._live(claim) for claim in claims]
         answer = await super().begin(claims, owner=owner, lease=lease, ordered=ordered, key_memory=key_memory)
-        self.begun.update(
-            claim.delivery_id for claim, given in zip(claims, answer, strict=True) if isinstance(given, Go)
-        )
+        for identifier, verdict, may_go in zip(ids, answer, live, strict=True):
+            if isinstance(verdict, Go):
+                assert may_go, "a finished delivery, or a record that is not the live one, went"
+                self._hold(identifier, owner, lease)
         await asyncio.sleep(0)
         return answer
+
+    def _live(self, claim: Claim) -> bool:
+        row = self.state.deliveries.get(claim.delivery_id)
+        return row is not None and row.unfinished and row.hop == claim.hop
+
+    def _hold(self, identifier: UUID, owner: Owner, lease: float) -> None:
+        holder, until = self.holders.get(identifier, (owner, self.state.clock()))
+        successor = holder.name == owner.name and holder.epoch < owner.epoch
+        assert until <= self.state.clock() or successor, "two workers hold one delivery"
+        self.holders[identifier] = (owner, self.state.clock() + timedelta(seconds=lease))
+        self.begun[identifier] += 1
 
     async def finish(
         self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
@@ -147,6 +162,12 @@ class CheckedLedger(MemoryLedger):
         assert len(set(ids)) == len(ids), "two results for one delivery in a call"
         before = {identifier: self.state.deliveries[identifier].status for identifier in ids}
         answer = await super().finish(results, owner=owner, deadline=deadline, ordered=ordered)
+        for result in results:
+            if self.holders.get(result.delivery_id, (None,))[0] == owner:
+                del self.holders[result.delivery_id]
+        self.ever_delivered |= {
+            identifier for identifier in ids if self.state.deliveries[identifier].status == "delivered"
+        }
         self.revived |= {
             identifier
             for identifier in ids
@@ -261,6 +282,12 @@ class World:
 
     def row(self, of: ImpactMetricEvent) -> DeliveryRecord:
         return self.state.deliveries[delivery_id(of.event_id, self.platform)]
+
+    def end_lease(self, of: ImpactMetricEvent) -> None:
+        """As if its holder had stood still for that long."""
+        row = self.row(of)
+        row.lease_until = self.state.clock()
+        self.ledger.holders.pop(row.id)
 
     def attempts(self, of: ImpactMetricEvent) -> list[tuple[int, str, bool]]:
         return sorted(
