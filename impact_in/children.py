@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -14,10 +15,12 @@ from impact_in.errors import StartError
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     # In the child, before exec. Linux only; elsewhere an orderly stop is all there is.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that took hold
+            os._exit(1)
 
 
 class Child:
@@ -29,20 +32,24 @@ class Child:
         self._process = process
 
     @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], env: Mapping[str, str], logs: Path) -> "Child":
-        """`python -m …`; must be called in the main thread, whose end is the child's."""
+    async def start(
+        cls, name: str, arguments: Sequence[str], env: Mapping[str, str], logs: Path, *, cwd: Path | None = None
+    ) -> "Child":
+        """`python -m …` in `cwd`, or where we are; must be called in the main thread, whose end is the child's."""
         log = logs / f"{name}.log"
         with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the directory that we run in may be a project with a schemas/ or a redis.py of its own
                 "-m",
                 *arguments,
                 env=dict(env),
+                cwd=cwd,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
-                preexec_fn=_die_with_parent,
+                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
             )
         return cls(name, process, log)
 

@@ -138,7 +138,8 @@ class Stage:
         return credentials
 
     async def _child(self, name: str, arguments: list[str], env: Mapping[str, str]) -> Child:
-        child = await Child.start(name, arguments, env, self.logs)
+        # In a directory of the demo's: the user's may hold a .env, and is not ours to leave anything in.
+        child = await Child.start(name, arguments, env, self.logs, cwd=self.logs.parent)
         self.children.append(child)
         self._stack.push_async_callback(child.stop, 15.0)
         return child
