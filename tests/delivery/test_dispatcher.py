@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from delivery.dispatcher import KeyedDispatcher
 from tests.delivery.virtual_time import VirtualLoop, settle
+from tests.schemas.events import patient
 
 pytestmark = pytest.mark.fast
 
@@ -146,6 +147,7 @@ async def test_after_a_rebalance_all_places_are_free_and_every_key_runs(started:
     assert sorted(work.ended) == items
 
 
+@patient
 @given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=25), st.integers(1, 4), st.randoms())
 def test_whatever_the_load_each_key_keeps_its_order_and_everything_runs(
     keys: list[str | None], in_flight: int, chance: random.Random

@@ -25,6 +25,7 @@ from schemas import Unreadable, UnreadableKind, content_hash, headers
 from schemas.event import to_avro
 from schemas.identity import delivery_id
 from tests.delivery.world import TOPICS, TRACE, event, raw
+from tests.schemas.events import patient
 
 pytestmark = pytest.mark.fast
 
@@ -158,6 +159,7 @@ def test_the_first_failure_is_kept_and_the_last_replaced() -> None:
     assert "ii-error-message" not in found
 
 
+@patient
 @given(st.integers(1, 30), st.text(max_size=3_000))
 def test_headers_do_not_grow_with_the_hops(hops: int, message: str) -> None:
     of = read(consumed(request_record(request(), TOPICS)))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.retry_schedule import DEFAULT_DELAYS, LONGEST_RETRY_AFTER, RetrySchedule, schedule
+from tests.schemas.events import patient
 
 pytestmark = pytest.mark.fast
 
@@ -17,6 +18,7 @@ counts = st.integers(0, 30)
 wishes = st.none() | st.floats(0, 10_000)
 
 
+@patient
 @given(schedules, counts, wishes)
 def test_the_topic_is_one_that_exists_and_never_shorter_than_the_counts_tier(
     plan: RetrySchedule, counted: int, after: float | None
@@ -26,6 +28,7 @@ def test_the_topic_is_one_that_exists_and_never_shorter_than_the_counts_tier(
     assert plan.tier(counted, after) >= own
 
 
+@patient
 @given(schedules, counts, wishes)
 def test_the_wait_is_never_shorter_than_the_topics_or_the_platforms_capped_wish(
     plan: RetrySchedule, counted: int, after: float | None
@@ -36,6 +39,7 @@ def test_the_wait_is_never_shorter_than_the_topics_or_the_platforms_capped_wish(
     assert wait <= max(LONGEST_RETRY_AFTER, plan.topics()[-1].total_seconds())
 
 
+@patient
 @given(schedules, counts, st.floats(0, 10_000))
 def test_a_longer_wish_takes_the_shortest_topic_that_is_not_shorter(
     plan: RetrySchedule, counted: int, after: float
@@ -46,11 +50,13 @@ def test_a_longer_wish_takes_the_shortest_topic_that_is_not_shorter(
     assert plan.tier(counted, after) == (long_enough[0] if long_enough else max(own, plan.topics()[-1]))
 
 
+@patient
 @given(schedules, st.integers(1, 30))
 def test_each_count_has_its_tier_and_the_last_is_reused(plan: RetrySchedule, counted: int) -> None:
     assert plan.tier(counted, None) == plan.delays[min(counted, len(plan.delays)) - 1]
 
 
+@patient
 @given(schedules, counts)
 def test_an_absurd_wish_is_an_hours(plan: RetrySchedule, counted: int) -> None:
     assert plan.wait(counted, 1e12) == plan.wait(counted, LONGEST_RETRY_AFTER)

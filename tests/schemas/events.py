@@ -8,9 +8,13 @@ from importlib import resources
 from typing import Any
 
 import fastavro
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from schemas.event import ImpactMetricEvent, MetricEntry, from_unscaled
+
+# A busy machine is no finding.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FIELDS: dict[str, Any] = {
     "event_id": "6f1c1f0e-4b1e-4c55-9a55-0d8f6a3f2b11",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from schemas import ImpactMetricEvent, Unreadable, UnreadableKind, avro, decode
 from schemas.event import amount, from_unscaled, to_avro, to_unscaled
-from tests.schemas.events import json_with_value
+from tests.schemas.events import json_with_value, patient
 
 pytestmark = pytest.mark.fast
 
@@ -29,6 +29,7 @@ def spelled(number: int, places: int, zeros: int) -> str:
     return f"{text[:-places]}.{text[-places:]}{'0' * zeros}" if places else text
 
 
+@patient
 @given(unscaled, st.integers(0, 15), st.booleans())
 def test_digits_go_to_avro_and_back_unchanged(number: int, zeros: int, quoted: bool) -> None:
     digits = spelled(number, 4, zeros)
@@ -42,6 +43,7 @@ def test_digits_go_to_avro_and_back_unchanged(number: int, zeros: int, quoted: b
     assert again == event
 
 
+@patient
 @given(st.text("0123456789", min_size=1, max_size=30), st.text("0123456789", max_size=30), st.integers(-40, 40))
 def test_an_amount_is_exact_or_refused(whole: str, places: str, exponent: int) -> None:
     digits = f'"{whole}{"." + places if places else ""}e{exponent}"'
@@ -58,6 +60,7 @@ def test_an_amount_is_exact_or_refused(whole: str, places: str, exponent: int) -
         assert answer.kind is UnreadableKind.INVALID_EVENT
 
 
+@patient
 @given(unscaled)
 def test_our_bytes_of_a_decimal_are_fastavros(number: int) -> None:
     schema = fastavro.parse_schema({"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 4})
@@ -113,6 +116,7 @@ def test_an_amount_out_of_range_in_avro_is_refused(number: int) -> None:
     assert answer.kind is UnreadableKind.INVALID_EVENT
 
 
+@patient
 @given(unscaled)
 def test_an_amount_read_from_its_own_text_is_itself(number: int) -> None:
     assert amount(str(from_unscaled(number))) == from_unscaled(number)

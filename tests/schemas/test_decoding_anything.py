@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from schemas import ImpactMetricEvent, Unreadable, UnreadableKind, avro, decode
 from schemas.event import to_avro
 from schemas.reading import MAX_RECORD_BYTES
-from tests.schemas.events import FIELDS, json_event, json_with_value, valid_events
+from tests.schemas.events import FIELDS, json_event, json_with_value, patient, valid_events
 
 pytestmark = pytest.mark.fast
 
@@ -30,16 +30,19 @@ def kind(raw: bytes) -> UnreadableKind | None:
     return answer.kind if isinstance(answer, Unreadable) else None
 
 
+@patient
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_get_an_answer(raw: bytes) -> None:
     assert is_an_answer(decode(raw))
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_behind_our_fingerprint_get_an_answer(body: bytes) -> None:
     assert is_an_answer(decode(avro.PREFIX + body))
 
 
+@patient
 @given(
     base=st.sampled_from([_AVRO, _JSON]),
     edits=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 3), st.binary(max_size=10)), min_size=1, max_size=4),
@@ -52,6 +55,7 @@ def test_a_damaged_record_gets_an_answer(base: bytes, edits: list[tuple[int, int
     assert is_an_answer(decode(raw))
 
 
+@patient
 @given(valid_events, st.data())
 def test_an_event_cut_short_is_never_an_event(event: ImpactMetricEvent, data: st.DataObject) -> None:
     raw = avro.encode_single_object(to_avro(event))
@@ -66,11 +70,13 @@ _anything = st.recursive(
 )
 
 
+@patient
 @given(st.dictionaries(st.sampled_from([*FIELDS, "platforms", "correlation_id", "metadata", "other"]), _anything))
 def test_wrong_types_in_any_field_get_an_answer(changes: dict[str, object]) -> None:
     assert is_an_answer(decode(json.dumps(FIELDS | changes).encode()))
 
 
+@patient
 @given(st.integers(-(2**70), 2**70), st.sampled_from([b"\xf0", b""]))
 def test_a_length_that_lies_gets_an_answer(length: int, tail: bytes) -> None:
     zigzag = (length << 1) ^ (length >> 69)

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from schemas import ImpactMetricEvent, Unreadable, UnreadableKind, avro, content_hash, decode
 from schemas.event import to_avro
 from schemas.reading import to_json_fields
-from tests.schemas.events import PUBLISHED, json_event, read_independently, valid_events, write_independently
+from tests.schemas.events import PUBLISHED, json_event, patient, read_independently, valid_events, write_independently
 
 pytestmark = pytest.mark.fast
 
 
+@patient
 @given(valid_events)
 def test_json_and_avro_of_an_event_are_the_same_value_with_the_same_hash(event: ImpactMetricEvent) -> None:
     from_json = decode(json.dumps(to_json_fields(event)).encode())
@@ -30,12 +31,14 @@ def test_json_and_avro_of_an_event_are_the_same_value_with_the_same_hash(event: 
     assert content_hash(to_avro(from_json)) == content_hash(to_avro(event))
 
 
+@patient
 @given(valid_events)
 def test_the_body_is_what_any_producer_with_the_published_schema_writes(event: ImpactMetricEvent) -> None:
     assert to_avro(event) == write_independently(event)
     assert content_hash(to_avro(event)) == hashlib.sha256(write_independently(event)).hexdigest()
 
 
+@patient
 @given(valid_events)
 def test_the_body_is_what_any_reader_of_the_published_schema_reads(event: ImpactMetricEvent) -> None:
     fields: dict[str, Any] = read_independently(to_avro(event))
@@ -47,6 +50,7 @@ def test_the_body_is_what_any_reader_of_the_published_schema_reads(event: Impact
     assert fields["metadata"] == event.metadata
 
 
+@patient
 @given(st.dictionaries(st.text("abcäö", max_size=3), st.text("xyz", max_size=3), min_size=2), st.randoms())
 def test_the_order_of_a_map_makes_no_difference(metadata: dict[str, str], chance: random.Random) -> None:
     keys = list(metadata)

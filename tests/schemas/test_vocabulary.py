@@ -13,6 +13,7 @@ from schemas.durations import format_duration, parse_duration
 from schemas.identity import delivery_id, idempotency_key
 from schemas.topics import deliver_group, retry_group
 from schemas.trace import child_of, new_traceparent, trace_id, valid_traceparent
+from tests.schemas.events import patient
 
 pytestmark = pytest.mark.fast
 
@@ -35,6 +36,7 @@ def test_anything_else_is_a_value_error_that_says_what_a_duration_takes(text: st
         parse_duration(text)
 
 
+@patient
 @given(st.integers(0, 10**9), st.sampled_from(["ms", "s", "m", "h", "d"]))
 def test_no_duration_of_the_right_form_raises_anything_but_value_error(number: int, unit: str) -> None:
     try:
@@ -43,6 +45,7 @@ def test_no_duration_of_the_right_form_raises_anything_but_value_error(number: i
         assert len(str(number)) > 9
 
 
+@patient
 @given(st.integers(0, 999_999_999))
 def test_a_duration_survives_its_own_spelling(milliseconds: int) -> None:
     duration = timedelta(milliseconds=milliseconds)
@@ -93,6 +96,7 @@ def test_foreign_empty_overlong_and_undecodable_headers_are_left_out() -> None:
     assert headers.read_headers([("ii-error-code", b"x" * 1024)]) == {"ii-error-code": "x" * 1024}
 
 
+@patient
 @given(st.lists(st.tuples(st.text(max_size=5) | st.sampled_from(sorted(headers.KNOWN)), st.none() | st.binary())))
 def test_reading_headers_never_raises_and_is_bounded(raw: list[tuple[str, bytes | None]]) -> None:
     found = headers.read_headers(raw)
@@ -100,6 +104,7 @@ def test_reading_headers_never_raises_and_is_bounded(raw: list[tuple[str, bytes 
     assert all(len(value.encode()) <= headers.MAX_VALUE_BYTES for value in found.values())
 
 
+@patient
 @given(
     st.dictionaries(st.sampled_from(sorted(headers.KNOWN)), st.none() | st.integers(0, 10**9) | st.text(max_size=2000))
 )
@@ -124,6 +129,7 @@ def test_times_are_rfc_3339_in_utc() -> None:
         headers.rfc3339(datetime(2026, 11, 24))  # noqa: DTZ001 - the very mistake
 
 
+@patient
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_a_time_survives_a_header_to_the_millisecond(moment: datetime) -> None:
     read = headers.read_time(headers.rfc3339(moment))
@@ -131,6 +137,7 @@ def test_a_time_survives_a_header_to_the_millisecond(moment: datetime) -> None:
     assert timedelta() <= moment - read < timedelta(milliseconds=1)
 
 
+@patient
 @given(st.none() | st.text(max_size=30) | st.sampled_from(["2026-11-24", "2026-11-24T06:50:00", "now", "9" * 50]))
 def test_a_time_from_outside_is_a_zoned_time_or_none(text: str | None) -> None:
     moment = headers.read_time(text)
