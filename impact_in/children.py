@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import functools
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,8 @@ from pathlib import Path
 from impact_in.errors import StartError
 
 _PR_SET_PDEATHSIG = 1
+_LOG_TAIL = 65_536
+_TELLING = re.compile(r"^impact-in: |\b(?:error|critical)\b")
 
 
 def _die_with_parent(parent: int) -> None:
@@ -26,10 +29,11 @@ def _die_with_parent(parent: int) -> None:
 class Child:
     """One process: its standard output is ours to read, its log goes to a file."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
         self.name = name
         self.log = log
         self._process = process
+        self._log_start = log_start
 
     @classmethod
     async def start(
@@ -38,6 +42,7 @@ class Child:
         """`python -m …` in `cwd`, or where we are; must be called in the main thread, whose end is the child's."""
         log = logs / f"{name}.log"
         with log.open("ab") as output:
+            log_start = output.tell()  # before it stands what earlier ones said
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # the directory that we run in may be a project with a schemas/ or a redis.py of its own
@@ -51,7 +56,7 @@ class Child:
                 start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
                 preexec_fn=functools.partial(_die_with_parent, os.getpid()),
             )
-        return cls(name, process, log)
+        return cls(name, process, log, log_start)
 
     @property
     def pid(self) -> int:
@@ -72,10 +77,13 @@ class Child:
         return await self._process.wait()
 
     async def epitaph(self) -> str:
-        """One line on how it ended, with the last of its log."""
+        """One line on how it ended, with the line of its log that says most about it."""
         status = await self._process.wait()
-        tail = self.log.read_text(errors="replace").strip().splitlines()[-1:]
-        return f"{self.name} ended with status {status}{': ' + tail[0] if tail else ''} (log: {self.log})"
+        with self.log.open("rb") as log:
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _LOG_TAIL))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        telling = [line for line in lines if _TELLING.search(line)] or lines
+        return f"{self.name} ended with status {status}{': ' + telling[-1] if telling else ''} (log: {self.log})"
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
