@@ -18,7 +18,7 @@ import asyncpg
 
 from tests.servers import eventually
 
-_KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "VIRTUAL_ENV")
+_KEPT = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 # -P: as the console script has it, without the current directory among the places to import from.
 IMPACT_IN = (sys.executable, "-P", "-m", "impact_in")
 
