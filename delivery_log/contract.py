@@ -214,12 +214,20 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """Siblings that this outcome unblocks, in order, to be published."""
 
 
-SweepReason = Literal["lease_ended", "unpublished", "woken", "missing"]
+class Busy(msgspec.Struct, frozen=True):
+    """Somebody else has the row locked; nothing was written of this result. Finish it again in a moment."""
+
+
+SweepReason = Literal["lease_ended", "unpublished", "woken", "missing", "unannounced"]
 
 
 class Swept(msgspec.Struct, frozen=True):
+    """`unannounced`: a dead delivery whose dead letter no broker has confirmed; `error_…` say why it is dead."""
+
     request: Request
     reason: SweepReason
+    error_code: str | None = None
+    error_message: str | None = None
 
 
 class ReadUpTo(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,27 +280,43 @@ class DeliveryLedger(Protocol):
         ...
 
     async def confirm_published(self, records: Sequence[tuple[UUID, int]]) -> None:
-        """A broker has confirmed these (delivery id, hop)."""
+        """A broker has confirmed these (delivery id, hop), on whichever topic the hop belongs to."""
         ...
 
     async def begin(
-        self, claims: Sequence[Claim], *, owner: Owner, lease: float, ordered: bool, key_memory: float
+        self,
+        claims: Sequence[Claim],
+        *,
+        owner: Owner,
+        lease: float,
+        ordered: bool,
+        key_memory: float,
+        token: UUID | None = None,
     ) -> list[Verdict]:
         """Leases what may go, under a new attempt number. Seconds.
 
         First match decides: Unknown, Mismatch, AlreadyDone, Cancelled, Stale, Leased, NotYet, Blocked (only where
         `ordered`), Changed, Unrepeatable, Go. A lease of the same owner name and a smaller epoch is taken over. An
         attempt that never got an outcome is written down as `unknown_outcome`. No two claims for one delivery a call.
+        A row that somebody has locked is `Leased` for a moment. `token`: the same at a repetition of the same call.
         """
         ...
 
     async def finish(
-        self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
-    ) -> list[Finished]:
+        self,
+        results: Sequence[Result],
+        *,
+        owner: Owner,
+        deadline: float,
+        ordered: bool,
+        token: UUID | None = None,
+    ) -> list[Finished | Busy]:
         """Writes outcomes and attempts, and gives the leases back.
 
         Accepted is written whichever attempt it belongs to, and nothing undoes it; anything else only where the
         attempt is the last one and the lease is the owner's. The first counted failure starts the deadline (seconds).
+        `later` and `dead` raise the hop: a record shall exist, on a retry topic or the dead-letter topic. `token`: the
+        same at a repetition of the same call.
         """
         ...
 
@@ -312,7 +336,8 @@ class DeliveryLedger(Protocol):
         """Raises the hop of rows that no longer move, and returns them to be published.
 
         Unfinished, due, and: its lease over (`lease_ended`), unconfirmed for `grace` seconds (`unpublished`), its elder
-        gone (`woken`), or its record worked off without a trace (`missing`). Only platforms named in `read_up_to`.
+        gone (`woken`), or its record worked off without a trace, or put where nobody reads (`missing`). Dead, and its
+        dead letter unconfirmed for `grace` seconds (`unannounced`). Only platforms named in `read_up_to`.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import cast
 from uuid import UUID
 
 from delivery_log.contract import (
@@ -9,6 +10,7 @@ from delivery_log.contract import (
     Arrival,
     AttemptRow,
     Blocked,
+    Busy,
     Cancelled,
     Changed,
     Claim,
@@ -34,6 +36,7 @@ from delivery_log.memory.state import DeliveryRecord, EventRecord, MemoryState
 from schemas.identity import delivery_id, idempotency_key
 
 _WAKE_AT_ONCE = 8
+_CALLS_KEPT = 1_000
 
 
 class MemoryLedger:
@@ -41,6 +44,7 @@ class MemoryLedger:
 
     def __init__(self, state: MemoryState | None = None) -> None:
         self.state = state or MemoryState()
+        self._answered: dict[UUID, object] = {}
 
     async def identity(self) -> str:
         return self.state.identity
@@ -108,11 +112,23 @@ class MemoryLedger:
             row = self.state.deliveries.get(identifier)
             if row is not None and row.hop == hop:
                 row.published_hop = max(row.published_hop, hop)
+                row.unannounced = False
 
     async def begin(
-        self, claims: Sequence[Claim], *, owner: Owner, lease: float, ordered: bool, key_memory: float
+        self,
+        claims: Sequence[Claim],
+        *,
+        owner: Owner,
+        lease: float,
+        ordered: bool,
+        key_memory: float,
+        token: UUID | None = None,
     ) -> list[Verdict]:
-        return [self._begin(claim, owner, lease, ordered, key_memory) for claim in claims]
+        if token is not None and token in self._answered:
+            return cast("list[Verdict]", self._answered[token])
+        verdicts = [self._begin(claim, owner, lease, ordered, key_memory) for claim in claims]
+        self._remember(token, verdicts)
+        return verdicts
 
     def _begin(self, claim: Claim, owner: Owner, lease: float, ordered: bool, key_memory: float) -> Verdict:
         row = self.state.deliveries.get(claim.delivery_id)
@@ -187,16 +203,32 @@ class MemoryLedger:
         )
 
     async def finish(
-        self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
-    ) -> list[Finished]:
-        answers = []
+        self,
+        results: Sequence[Result],
+        *,
+        owner: Owner,
+        deadline: float,
+        ordered: bool,
+        token: UUID | None = None,
+    ) -> list[Finished | Busy]:
+        if token is not None and token in self._answered:
+            return cast("list[Finished | Busy]", self._answered[token])
+        answers: list[Finished | Busy] = []
         for result in results:
             row = self.state.deliveries.get(result.delivery_id)
             if row is None:
                 answers.append(Finished(applied=False, status="unknown", outcome=None, hop=0))
             else:
                 answers.append(self._finish(row, result, owner, deadline, ordered))
+        self._remember(token, answers)
         return answers
+
+    def _remember(self, token: UUID | None, answers: object) -> None:
+        """What a call answered, for its repetition."""
+        if token is not None:
+            self._answered[token] = answers
+            while len(self._answered) > _CALLS_KEPT:
+                del self._answered[next(iter(self._answered))]
 
     def _finish(self, row: DeliveryRecord, result: Result, owner: Owner, deadline: float, ordered: bool) -> Finished:
         now = self.state.clock()
@@ -232,6 +264,7 @@ class MemoryLedger:
             row.uncertain_since = None
         elif result.then == "dead":
             row.status, row.outcome = "failed", "dead"
+            row.hop, row.published_at, row.unannounced = row.hop + 1, now, True
         else:
             row.status, row.retries, row.hop = "retrying", row.retries + 1, row.hop + 1
             row.published_at, row.publish_delay = now, result.delay
@@ -293,14 +326,18 @@ class MemoryLedger:
                 break
             reason = self._idle_reason(row, read_up_to, ordered, grace)
             if reason is not None:
-                swept.append(Swept(self._republish(row), reason))
+                swept.append(Swept(self._republish(row), reason, row.error_code, row.error_message))
         return swept
 
     def _idle_reason(
         self, row: DeliveryRecord, read_up_to: Sequence[ReadUpTo], ordered: Sequence[str], grace: float
     ) -> SweepReason | None:
         now = self.state.clock()
-        if not row.unfinished or row.platform not in {item.platform for item in read_up_to}:
+        if row.platform not in {item.platform for item in read_up_to}:
+            return None
+        if row.unannounced:
+            return "unannounced" if row.published_at < now - timedelta(seconds=grace) else None
+        if not row.unfinished:
             return None
         if (row.lease_until is not None and row.lease_until > now) or (row.next_attempt_at or now) > now:
             return None
@@ -312,13 +349,14 @@ class MemoryLedger:
             return "unpublished"
         if row.blocked:
             return "woken"
-        gone_by = any(
-            item.platform == row.platform
-            and item.delay == row.publish_delay
-            and row.published_at < now - timedelta(seconds=item.age)
-            for item in read_up_to
-        )
-        return "missing" if row.published_hop == row.hop and gone_by else None
+        if row.published_hop != row.hop:
+            return None
+        ages = [item.age for item in read_up_to if (item.platform, item.delay) == (row.platform, row.publish_delay)]
+        if any(row.published_at < now - timedelta(seconds=age) for age in ages):
+            return "missing"
+        # A delay that no retry topic has any more: nobody reads where its record was put.
+        overdue = (row.next_attempt_at or row.published_at) < now - timedelta(seconds=grace)
+        return "missing" if not ages and row.publish_delay > 0 and overdue else None
 
     def _republish(self, row: DeliveryRecord) -> Request:
         row.hop += 1

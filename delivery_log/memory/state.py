@@ -55,6 +55,7 @@ class DeliveryRecord:
     published_hop: int = 0
     publish_delay: float = 0.0
     blocked: bool = False
+    unannounced: bool = False
     attempts: int = 0
     counted: int = 0
     first_failed_at: datetime | None = None

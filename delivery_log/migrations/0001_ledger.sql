@@ -96,6 +96,7 @@ create table impact_deliveries (
     lease_until timestamptz,
     batch_id uuid,
     batch_limit integer,
+    unannounced boolean not null default false,  -- dead, and its record on the dead-letter topic not confirmed yet
     token uuid,                                  -- of the call that changed the row last: a repeated call knows itself
 
     unique (event_id, platform)
@@ -103,6 +104,8 @@ create table impact_deliveries (
 
 create index impact_deliveries_unfinished on impact_deliveries (platform, company_id, seq)
     where status in ('pending', 'retrying');
+-- A flag of its own: an index over hop and published_hop would cost each begin its place in the page.
+create index impact_deliveries_unannounced on impact_deliveries (published_at) where unannounced;
 create index impact_deliveries_by_transaction on impact_deliveries (platform, transaction_id)
     where transaction_id is not null;
 create index impact_deliveries_newest on impact_deliveries (created_at desc, id desc);

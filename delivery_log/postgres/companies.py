@@ -24,13 +24,16 @@ class PostgresCompanyRegistry:
         if not last:
             return
         try:
-            await self._database.fetch(
-                _SET_COMPANY_PLATFORMS,
-                [entry.company_id for entry in last],
-                [entry.platform for entry in last],
-                [entry.organization_id for entry in last],
-                [entry.enabled for entry in last],
-            )
+            # Twice: the first waits for events that are being recorded with what was entered before, and does not see
+            # their deliveries; the second does.
+            for _ in range(2):
+                await self._database.fetch(
+                    _SET_COMPANY_PLATFORMS,
+                    [entry.company_id for entry in last],
+                    [entry.platform for entry in last],
+                    [entry.organization_id for entry in last],
+                    [entry.enabled for entry in last],
+                )
         except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
             raise ValueError(f"the ledger cannot hold a company's platform ({type(error).__name__})") from None
 

@@ -74,9 +74,9 @@ class Database:
             raise
         return database
 
-    async def fetch(self, statement: str, *args: Any) -> list[asyncpg.Record]:
-        """The rows. Repeats what may be repeated; raises LedgerUnavailable when patience is at its end."""
-        give_up_at = time.monotonic() + self._patience
+    async def fetch(self, statement: str, *args: Any, once: bool = False) -> list[asyncpg.Record]:
+        """The rows. Repeats what may be repeated, unless `once`. Raises LedgerUnavailable when it gives up."""
+        give_up_at = time.monotonic() + (0.0 if once else self._patience)
         delay = 0.05
         while True:
             try:

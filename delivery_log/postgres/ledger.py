@@ -8,6 +8,7 @@ from delivery_log.contract import (
     AlreadyDone,
     Arrival,
     Blocked,
+    Busy,
     Cancelled,
     Changed,
     Claim,
@@ -42,6 +43,10 @@ _RELEASE_LEASES = sql("release_leases")
 _REPORT_PROGRESS = sql("report_progress")
 _READ_PROGRESS = sql("read_progress")
 _SWEEP = sql("sweep")
+_EVENT_BODIES = sql("event_bodies")
+
+# A row that somebody else has locked is asked for again after this long.
+_BUSY_SECONDS = 0.25
 
 # Verdicts that carry nothing are the same object each time.
 _PLAIN: dict[str, Verdict] = {
@@ -136,7 +141,7 @@ class PostgresLedger:
     async def _unfinished_requests(self, event_ids: list[UUID]) -> dict[UUID, list[Request]]:
         requests: dict[UUID, list[Request]] = {}
         for row in await self._database.fetch(_UNFINISHED_REQUESTS, event_ids):
-            requests.setdefault(row["event_id"], []).append(_request(row))
+            requests.setdefault(row["event_id"], []).append(_request(row, row))
         return requests
 
     async def confirm_published(self, records: Sequence[tuple[UUID, int]]) -> None:
@@ -144,7 +149,14 @@ class PostgresLedger:
         await self._database.fetch(_CONFIRM_PUBLISHED, [record[0] for record in ordered], [r[1] for r in ordered])
 
     async def begin(
-        self, claims: Sequence[Claim], *, owner: Owner, lease: float, ordered: bool, key_memory: float
+        self,
+        claims: Sequence[Claim],
+        *,
+        owner: Owner,
+        lease: float,
+        ordered: bool,
+        key_memory: float,
+        token: UUID | None = None,
     ) -> list[Verdict]:
         keys = [idempotency_key(claim.delivery_id, claim.generation) for claim in claims]
         rows = await self._database.fetch(
@@ -157,7 +169,7 @@ class PostgresLedger:
             [claim.payload_hash for claim in claims],
             [claim.payload_sample for claim in claims],
             [str(key) for key in keys],
-            uuid4(),
+            token or uuid4(),
             owner.name,
             owner.epoch,
             lease,
@@ -167,8 +179,14 @@ class PostgresLedger:
         return [_verdict(row, key) for row, key in zip(rows, keys, strict=True)]
 
     async def finish(
-        self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
-    ) -> list[Finished]:
+        self,
+        results: Sequence[Result],
+        *,
+        owner: Owner,
+        deadline: float,
+        ordered: bool,
+        token: UUID | None = None,
+    ) -> list[Finished | Busy]:
         rows = await self._database.fetch(
             _FINISH,
             [result.delivery_id for result in results],
@@ -181,11 +199,11 @@ class PostgresLedger:
             [result.started_at for result in results],
             [result.duration_ms for result in results],
             [result.http_status for result in results],
-            [result.error_code for result in results],
-            [result.error_message for result in results],
-            [result.transaction_id for result in results],
+            [_storable(result.error_code) for result in results],
+            [_storable(result.error_message) for result in results],
+            [_storable(result.transaction_id) for result in results],
             [result.mocked for result in results],
-            uuid4(),
+            token or uuid4(),
             owner.name,
             owner.epoch,
             deadline,
@@ -193,13 +211,19 @@ class PostgresLedger:
         )
         finished: dict[int, Any] = {}
         woken: dict[tuple[UUID, str], list[Request]] = {}
+        for request in await self._with_bodies([row for row in rows if row["kind"] == "woken"]):
+            woken.setdefault((request.company_id, request.platform), []).append(request)
+        busy = set()
         for row in rows:
             if row["kind"] == "finished":
                 finished[row["ord"]] = row
-            elif row["body"] is not None:
-                woken.setdefault((row["company_id"], row["platform"]), []).append(_request(row))
-        answers = []
+            elif row["kind"] == "busy":
+                busy.add(row["ord"])
+        answers: list[Finished | Busy] = []
         for number in range(1, len(results) + 1):
+            if number in busy:
+                answers.append(Busy())
+                continue
             found = finished.get(number)
             if found is None:  # no such row: nothing to say, and nothing to wake
                 answers.append(Finished(applied=False, status="unknown", outcome=None, hop=0))
@@ -227,6 +251,8 @@ class PostgresLedger:
             [item.topic for item in ordered],
             [item.partition for item in ordered],
             [item.age for item in ordered],
+            # An age grows old: repeated later, it would say more than was seen.
+            once=True,
         )
 
     async def read_progress(self, topics: Sequence[str], *, within: float) -> dict[tuple[str, int], float]:
@@ -246,22 +272,48 @@ class PostgresLedger:
             limit,
             uuid4(),
         )
-        return [Swept(_request(row), row["reason"]) for row in rows]
+        rows.sort(key=lambda row: row["seq"])
+        reasons = {row["id"]: row for row in rows}
+        return [
+            Swept(request, row["reason"], row["error_code"], row["error_msg"])
+            for request in await self._with_bodies(rows)
+            for row in [reasons[request.delivery_id]]
+        ]
+
+    async def _with_bodies(self, rows: Sequence[Any]) -> list[Request]:
+        """Requests of rows that came without their events' bodies; those whose body is gone are left out.
+
+        Read afterwards, on purpose: an answer of many bodies is written while its locks are held, and a client that
+        stands still meanwhile (SIGSTOP) would hold them for as long.
+        """
+        if not rows:
+            return []
+        events = {
+            row["id"]: row for row in await self._database.fetch(_EVENT_BODIES, [row["event_id"] for row in rows])
+        }
+        return [_request(row, events[row["event_id"]]) for row in rows if row["event_id"] in events]
 
 
-def _request(row: Any) -> Request:
+def _request(row: Any, event: Any) -> Request:
     return Request(
         delivery_id=row["id"],
         event_id=row["event_id"],
         company_id=row["company_id"],
         platform=row["platform"],
         hop=row["hop"],
-        body=row["body"],
+        body=event["body"],
         traceparent=row["traceparent"],
         attempt=row["attempts"],
         replays=row["replays"],
-        origin=_origin(row),
+        origin=_origin(event),
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """What a text column takes: no NUL, no lone surrogate. One bad text would fail its neighbours' outcomes too."""
+    if text is None or (text.isprintable() and text.isascii()):
+        return text
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _origin(row: Any) -> Origin | None:
@@ -280,6 +332,8 @@ def _verdict(row: Any, key: UUID) -> Verdict:
             to_deadline=row["to_deadline"],
             uncertain=row["uncertain"],
         )
+    if verdict == "busy":
+        return Leased(_BUSY_SECONDS)
     if verdict == "leased":
         return Leased(max(row["remaining"], 0.0))
     if verdict == "not_yet":

@@ -1,5 +1,5 @@
 -- Leases what may go. $9 token, $10 owner, $11 epoch, $12 lease s, $13 ordered, $14 key memory s.
--- Rows are locked in id order, so that two calls never wait for each other in a ring.
+-- A row that somebody else has locked is not waited for: it would hold up all others of the call.
 with claim as materialized (
     select * from unnest(
         $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[]
@@ -7,7 +7,7 @@ with claim as materialized (
         as c (id, hop, content_hash, organization_id, generation, payload_hash, payload_sample, idempotency_key, ord)
 ),
 locked as materialized (
-    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update
+    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update skip locked
 ),
 judged as materialized (
     select c.ord, c.id, c.payload_hash, c.payload_sample, c.idempotency_key,
@@ -18,6 +18,7 @@ judged as materialized (
            -- This very call, repeated because its reply was lost.
            d.token is not distinct from $9::uuid as repeated,
            case
+               when d.id is null and exists (select from impact_deliveries busy where busy.id = c.id) then 'busy'
                when d.id is null then 'unknown'
                when d.content_hash <> c.content_hash then 'mismatch'
                when d.token = $9::uuid and d.blocked

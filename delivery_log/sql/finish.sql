@@ -1,6 +1,7 @@
 -- Writes what attempts ended with. $15 token, $16 owner, $17 epoch, $18 deadline s, $19 ordered.
 -- An acceptance is written whichever attempt it belongs to; all else only where the attempt is the row's last and the
--- lease is ours. Returns a row a result (kind 'finished'), then the siblings woken (kind 'woken').
+-- lease is ours. Returns a row a result (kind 'finished'; 'busy': somebody has the row locked, ask again), then the
+-- siblings woken (kind 'woken'), without bodies: an answer stays small, so that no stopped client holds locks by it.
 with result as materialized (
     select * from unnest(
         $1::uuid[], $2::integer[], $3::text[], $4::boolean[], $5::text[], $6::float8[], $7::boolean[],
@@ -10,7 +11,7 @@ with result as materialized (
               started_at, duration_ms, http_status, error_code, error_msg, transaction_id, mocked, ord)
 ),
 locked as materialized (
-    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update
+    select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update skip locked
 ),
 judged as materialized (
     select r.*, d.company_id, d.platform, d.status, d.outcome, d.hop, d.payload_hash, d.idempotency_key,
@@ -39,8 +40,10 @@ changed as (
             else 'dead' end,
         retries = d.retries + case when j.applies and j.what_next = 'later' then 1 else 0 end,
         counted = d.counted + case when j.ours and j.counts then 1 else 0 end,
-        hop = d.hop + case when j.applies and j.what_next = 'later' then 1 else 0 end,
-        published_at = case when j.applies and j.what_next = 'later' then now() else d.published_at end,
+        -- Later, and dead too, there shall be a record: on a retry topic, on the dead-letter topic.
+        hop = d.hop + case when j.applies and j.what_next <> 'delivered' then 1 else 0 end,
+        unannounced = case when j.applies then j.what_next = 'dead' else d.unannounced end,
+        published_at = case when j.applies and j.what_next <> 'delivered' then now() else d.published_at end,
         publish_delay = case when j.applies and j.what_next = 'later' then j.delay else d.publish_delay end,
         next_attempt_at = case
             when j.applies and j.what_next = 'later' then now() + make_interval(secs => j.delay)
@@ -113,9 +116,8 @@ woken as (
     returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq
 )
 select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event_id, j.company_id, j.platform,
-       j.hop + case when j.applies and j.what_next = 'later' and not j.repeated then 1 else 0 end as hop,
-       null::integer as attempts, null::integer as replays, null::text as traceparent, null::bytea as body,
-       null::text as topic, null::integer as "partition", null::bigint as "offset",
+       j.hop + case when j.applies and j.what_next <> 'delivered' and not j.repeated then 1 else 0 end as hop,
+       null::integer as attempts, null::integer as replays, null::text as traceparent,
        -- A repeated call finds what it had written.
        (j.applies or j.repeated) as applied,
        case
@@ -130,8 +132,11 @@ select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event
            else 'dead' end as outcome
 from judged j
 union all
+select 'busy', r.ord, null, r.id, null, null, null, null, null, null, null, null, null, null
+from result r
+where not exists (select from locked l where l.id = r.id) and exists (select from impact_deliveries d where d.id = r.id)
+union all
 select 'woken', null, w.seq, w.id, w.event_id, w.company_id, w.platform, w.hop, w.attempts, w.replays, w.traceparent,
-       e.body, e.topic, e."partition", e."offset", null, null, null
+       null, null, null
 from woken w
-join impact_events e on e.id = w.event_id
 order by kind, ord, seq

@@ -16,6 +16,8 @@ route as materialized (
     from arrival a
     join wish w using (ord)
     join company_platforms p on p.company_id = a.company_id and p.platform = w.platform and p.enabled
+    -- Whoever changes a route meanwhile waits for these rows, and then changes them too.
+    for share of p
 ),
 inserted as (
     insert into impact_events

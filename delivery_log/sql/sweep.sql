@@ -1,13 +1,69 @@
 -- Rows that no longer move. $4 ordered platforms, $5 grace s, $6 limit, $7 token.
--- One sweeper at a time; another that tries meanwhile finds nothing to do.
-with turn as materialized (
-    select pg_try_advisory_xact_lock(hashtext('impact-in sweeper')) as mine
+-- One sweeper at a time; another that tries meanwhile finds nothing to do. What a turn looks at is bounded, and begins
+-- at a company drawn by lot, so that a backlog of any size costs a turn the same and nobody is left out for long.
+with recursive turn as materialized (
+    select pg_try_advisory_xact_lock(hashtext('impact-in sweeper')) as mine, gen_random_uuid() as lot
 ),
 read_up_to as materialized (
     select * from unnest($1::text[], $2::float8[], $3::float8[]) as r (platform, delay, age)
 ),
+named as materialized (
+    select distinct platform, platform = any($4::text[]) as ordered from read_up_to
+),
+-- Keyed platforms: only a company's eldest can move, so only it is looked at. One step of the index a company.
+head as (
+    select n.platform, first.company_id, first.id, first.wrapped, 1 as step
+    from named n
+    cross join turn t
+    cross join lateral (
+        select * from (
+            (select d.company_id, d.id, false as wrapped from impact_deliveries d
+             where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id >= t.lot
+             order by d.company_id, d.seq limit 1)
+            union all
+            (select d.company_id, d.id, true from impact_deliveries d
+             where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id < t.lot
+             order by d.company_id, d.seq limit 1)
+        ) either order by wrapped limit 1
+    ) first
+    where n.ordered
+    union all
+    select h.platform, next.company_id, next.id, next.wrapped, h.step + 1
+    from head h
+    cross join turn t
+    cross join lateral (
+        select * from (
+            (select d.company_id, d.id, h.wrapped as wrapped from impact_deliveries d
+             where d.status in ('pending', 'retrying') and d.platform = h.platform and d.company_id > h.company_id
+               and (not h.wrapped or d.company_id < t.lot)
+             order by d.company_id, d.seq limit 1)
+            union all
+            (select d.company_id, d.id, true from impact_deliveries d
+             where d.status in ('pending', 'retrying') and d.platform = h.platform and not h.wrapped
+               and d.company_id < t.lot
+             order by d.company_id, d.seq limit 1)
+        ) either order by wrapped limit 1
+    ) next
+    where h.step < 10000
+),
+-- Additive platforms: any row can move.
+loose as (
+    select drawn.id
+    from named n
+    cross join turn t
+    cross join lateral (
+        (select d.id from impact_deliveries d
+         where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id >= t.lot
+         order by d.company_id, d.seq limit 10000)
+        union all
+        (select d.id from impact_deliveries d
+         where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id < t.lot
+         order by d.company_id, d.seq limit 10000)
+    ) drawn
+    where not n.ordered
+),
 idle as materialized (
-    select d.id, d.platform, d.company_id, d.seq,
+    select d.id,
            case
                when d.lease_owner is not null then 'lease_ended'
                when d.published_hop < d.hop and d.published_at < now() - make_interval(secs => $5 + d.publish_delay)
@@ -18,19 +74,23 @@ idle as materialized (
                    where r.platform = d.platform and r.delay = d.publish_delay
                      and d.published_at < now() - make_interval(secs => r.age)
                ) then 'missing'
+               -- A delay that no retry topic has any more: nobody reads where its record was put.
+               when d.published_hop = d.hop and d.publish_delay > 0
+                   and coalesce(d.next_attempt_at, d.published_at) < now() - make_interval(secs => $5)
+                   and not exists (
+                       select from read_up_to r where r.platform = d.platform and r.delay = d.publish_delay
+                   ) then 'missing'
            end as reason
     from impact_deliveries d
-    where d.status in ('pending', 'retrying')
-      and d.platform in (select platform from read_up_to)
+    where d.id in (select id from head union all select id from loose)
+      and d.status in ('pending', 'retrying')
       and (d.lease_until is null or d.lease_until <= now())
       and (d.next_attempt_at is null or d.next_attempt_at <= now())
-      and not (
-          d.platform = any($4::text[]) and exists (
-              select from impact_deliveries elder
-              where elder.platform = d.platform and elder.company_id = d.company_id
-                and elder.seq < d.seq and elder.status in ('pending', 'retrying')
-          )
-      )
+    union all
+    select d.id, 'unannounced'
+    from impact_deliveries d
+    where d.unannounced and d.published_at < now() - make_interval(secs => $5)
+      and d.platform in (select platform from named)
 ),
 chosen as materialized (
     select d.id, i.reason
@@ -40,16 +100,12 @@ chosen as materialized (
     order by d.seq
     limit $6
     for no key update of d skip locked
-),
-swept as (
-    update impact_deliveries d
-    set hop = d.hop + 1, blocked = false, published_at = now(), publish_delay = 0, token = $7, updated_at = now()
-    from chosen c
-    where d.id = c.id and d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until <= now())
-    returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq, c.reason
 )
-select s.*, e.body, e.topic, e."partition", e."offset"
-from swept s
-join impact_events e on e.id = s.event_id
-where e.body is not null
-order by s.seq
+update impact_deliveries d
+set hop = d.hop + 1, blocked = false, published_at = now(), publish_delay = 0, token = $7, updated_at = now()
+from chosen c
+where d.id = c.id
+  and (c.reason = 'unannounced' and d.unannounced
+       or d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until <= now()))
+returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq, c.reason,
+          d.error_code, d.error_msg

@@ -11,6 +11,7 @@ from delivery_log.contract import (
     AlreadyDone,
     Arrival,
     Blocked,
+    Busy,
     Cancelled,
     Changed,
     Claim,
@@ -89,7 +90,9 @@ async def begin(
 
 
 async def finish(backend: Backend, *results: Result, owner: Owner = ME, ordered: bool = True) -> list[Finished]:
-    return await backend.ledger.finish(results, owner=owner, deadline=30.0, ordered=ordered)
+    answers = await backend.ledger.finish(results, owner=owner, deadline=30.0, ordered=ordered)
+    assert not any(isinstance(answer, Busy) for answer in answers)
+    return answers  # type: ignore[return-value]
 
 
 def accepted(request: Request, attempt: int = 1, **changes: Any) -> Result:
@@ -531,6 +534,77 @@ async def test_a_retry_is_swept_only_when_it_is_due_and_its_topic_worked_off(bac
     await backend.pass_time(3)
     assert await sweep(backend, [ReadUpTo(platform="benevity", delay=5.0, age=10.0)]) == []
     assert await sweep(backend) == [(request.delivery_id, "missing", 3)]
+
+
+async def test_a_dead_letter_that_no_broker_confirmed_is_published_again(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    [finished] = await finish(backend, dead(request))
+    assert (finished.outcome, finished.hop) == ("dead", 2)
+    assert await sweep(backend) == []
+    await backend.pass_time(6)
+    assert await sweep(backend) == [(request.delivery_id, "unannounced", 3)]
+    await backend.ledger.confirm_published([(request.delivery_id, 3)])
+    await backend.pass_time(60)
+    assert await sweep(backend) == []
+    assert (await backend.row(request.delivery_id))["outcome"] == "dead"
+
+
+async def test_a_retry_in_a_topic_that_is_no_longer_configured_is_found(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    [finished] = await finish(backend, later(request, delay=600.0))
+    await backend.ledger.confirm_published([(request.delivery_id, finished.hop)])
+    await backend.pass_time(602)
+    assert await sweep(backend) == []
+    await backend.pass_time(6)
+    assert await sweep(backend) == [(request.delivery_id, "missing", 3)]
+
+
+async def test_of_many_companies_every_eldest_is_swept_and_nobody_younger(backend: Backend) -> None:
+    elders = []
+    for _ in range(12):
+        requests = await siblings(backend, 3)
+        elders.append(requests[0].delivery_id)
+    await backend.pass_time(6)
+    assert {identifier for identifier, _, _ in await sweep(backend)} == set(elders)
+
+
+async def test_rows_of_an_additive_platform_are_swept_whatever_their_siblings_do(backend: Backend) -> None:
+    requests = await siblings(backend, 3)
+    await backend.pass_time(6)
+    swept = await backend.ledger.sweep(READ_ALL, ordered=[], grace=5.0, limit=100)
+    assert {item.request.delivery_id for item in swept} == {request.delivery_id for request in requests}
+
+
+async def test_a_call_repeated_under_its_token_answers_alike(backend: Backend) -> None:
+    elder, younger = await siblings(backend, 2)
+    token = uuid4()
+
+    async def begun() -> list[Verdict]:
+        return await backend.ledger.begin(
+            [claim(younger), claim(elder)], owner=ME, lease=60.0, ordered=True, key_memory=86_400.0, token=token
+        )
+
+    first, again = await begun(), await begun()
+    assert [type(verdict) for verdict in first] == [Blocked, Go] == [type(verdict) for verdict in again]
+    assert isinstance(again[1], Go)
+    assert (again[1].attempt, again[1].uncertain) == (1, False)
+    token = uuid4()
+    results = [dead(elder)]
+    answers = [
+        await backend.ledger.finish(results, owner=ME, deadline=30.0, ordered=True, token=token) for _ in range(2)
+    ]
+    for [answer] in answers:
+        assert isinstance(answer, Finished)
+        assert (answer.applied, answer.outcome, answer.hop) == (True, "dead", 2)
+
+
+async def test_texts_that_no_column_takes_cost_nobody_an_outcome(backend: Backend) -> None:
+    bad, good = await one_delivery(backend), await one_delivery(backend)
+    await begin(backend, claim(bad), claim(good))
+    answers = await finish(backend, dead(bad, error_message="nul \0 and \ud800"), accepted(good))
+    assert [answer.outcome for answer in answers] == ["dead", "delivered"]
 
 
 async def test_progress_is_kept_by_partition_and_forgotten_when_nobody_renews_it(backend: Backend) -> None:
