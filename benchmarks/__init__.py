@@ -1,0 +1,1 @@
+"""How fast, and beside what: `python -m benchmarks.run`. Explained in docs/benchmarks.md."""
