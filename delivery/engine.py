@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
+from uuid import uuid4
 
 import msgspec
 
@@ -31,6 +32,7 @@ from delivery.records import (
 )
 from delivery.retry_schedule import RetrySchedule
 from delivery_log.contract import (
+    Busy,
     Changed,
     Claim,
     DeliveryLedger,
@@ -50,11 +52,13 @@ from schemas.trace import child_of
 
 _WAIT_FOR_LEASE = 5.0
 _WAIT_FOR_TIME = 1.0
+_BUSY_SECONDS = 0.25
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds."""
+    """Seconds, and how many requests may be in flight."""
 
+    in_flight: int = 100
     lease: float = 60.0
     request_timeout: float = 30.0
     key_memory: float = 24 * 3600.0
@@ -95,10 +99,11 @@ class DeliveryEngine:
         self._begin: MicroBatcher[Claim, _Begun] = MicroBatcher(
             self._begin_all, key=lambda claim: claim.delivery_id, for_callers=True
         )
-        self._finish: MicroBatcher[Result, Finished] = MicroBatcher(
+        self._finish: MicroBatcher[Result, Finished | Busy] = MicroBatcher(
             self._finish_all, key=lambda result: result.delivery_id
         )
         self._preparation = Preparation(connector, observer)
+        self._places = asyncio.Semaphore(settings.in_flight)
 
     async def deliver(self, record: IncomingRecord) -> None:
         """Returns when the record may be acked: it has led to an outcome, to another record, or to nothing."""
@@ -106,26 +111,19 @@ class DeliveryEngine:
         if isinstance(request, Unreadable):
             await self._reject(record, request)
             return
-        prepared, (verdict, asked_at) = await self._admit(request)
-        if isinstance(verdict, Go):
-            await self._attempt(record, prepared, verdict, asked_at)
-        elif isinstance(verdict, Unrepeatable):
-            await self._give_up(prepared, verdict)
-        elif isinstance(verdict, Unknown | Mismatch):
-            await self._dead_letter_foreign(request, verdict)
-        else:
-            self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
-
-    # ---- begin
-
-    async def _admit(self, request: DeliveryRequest) -> tuple[Prepared, _Begun]:
-        """Claims until the ledger says something final. Waits in memory only for what is over in a moment."""
         prepared = self._preparation.prepare(request)
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _WAIT_FOR_LEASE
         while True:
-            begun = await self._begin.submit(prepared.claim())
-            verdict = begun.verdict
+            # A place among those in flight is held while something happens, not while this one waits for its time.
+            async with self._places:
+                verdict, asked_at = await self._begin.submit(prepared.claim())
+                if isinstance(verdict, Go):
+                    await self._attempt(record, prepared, verdict, asked_at)
+                    return
+                if isinstance(verdict, Unrepeatable):
+                    await self._give_up(prepared, verdict)
+                    return
             if isinstance(verdict, Changed):
                 self._preparation.believe(request.event.company_id, verdict.organization_id)
                 prepared = self._preparation.rebuild(request, verdict.organization_id, verdict.generation)
@@ -134,17 +132,26 @@ class DeliveryEngine:
             elif isinstance(verdict, Leased) and clock() < give_up_at:
                 await asyncio.sleep(min(verdict.remaining, 0.25))
             else:
-                return prepared, begun
+                break
+        if isinstance(verdict, Unknown | Mismatch):
+            await self._dead_letter_foreign(request, verdict)
+        else:
+            self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
+
+    # ---- begin
 
     async def _begin_all(self, claims: Sequence[Claim]) -> Sequence[_Begun]:
+        # Once a call, not once a try: a try whose reply was lost may have leased them all.
+        token, asked_at = uuid4(), asyncio.get_running_loop().time()
+
         async def begin() -> Sequence[_Begun]:
-            asked_at = asyncio.get_running_loop().time()
             verdicts = await self._ledger.begin(
                 claims,
                 owner=self._owner,
                 lease=self._settings.lease,
                 ordered=self._ordered,
                 key_memory=self._settings.key_memory,
+                token=token,
             )
             return [_Begun(verdict, asked_at) for verdict in verdicts]
 
@@ -159,7 +166,7 @@ class DeliveryEngine:
         outcome = await self._send(prepared, go, traceparent, asked_at)
         duration = time.monotonic() - started
         decision = decide(outcome, go, self._schedule)
-        finished = await self._finish.submit(
+        finished = await self._finished(
             Result(
                 delivery_id=request.delivery_id,
                 attempt=go.attempt,
@@ -228,10 +235,19 @@ class DeliveryEngine:
             return Uncertain(error_code="INTERNAL_ERROR", error_message=f"the connector failed: {type(error).__name__}")
         return outcome
 
-    async def _finish_all(self, results: Sequence[Result]) -> Sequence[Finished]:
+    async def _finished(self, result: Result) -> Finished:
+        """However often the row has to be asked for: the platform's answer must not be lost."""
+        while True:
+            answer = await self._finish.submit(result)
+            if isinstance(answer, Finished):
+                return answer
+            await asyncio.sleep(_BUSY_SECONDS)
+
+    async def _finish_all(self, results: Sequence[Result]) -> Sequence[Finished | Busy]:
+        token = uuid4()
         return await patiently(
             lambda: self._ledger.finish(
-                results, owner=self._owner, deadline=self._schedule.deadline, ordered=self._ordered
+                results, owner=self._owner, deadline=self._schedule.deadline, ordered=self._ordered, token=token
             ),
             self._observer,
             "finish",
@@ -260,18 +276,15 @@ class DeliveryEngine:
         elif finished.applied and decision.then == "dead":
             kind = "refused" if isinstance(outcome, Refused) else "deadline"
             outgoing.append(
-                self._dead_letter(request, kind, decision.error_code, outcome.error_message, go.attempt, now)
+                self._dead_letter(
+                    request, kind, decision.error_code, outcome.error_message, go.attempt, now, finished.hop
+                )
             )
-        await self._publish(request, outgoing, finished)
+        await self._publish(outgoing, finished)
 
-    async def _publish(self, request: DeliveryRequest, outgoing: list[OutgoingRecord], finished: Finished) -> None:
+    async def _publish(self, outgoing: list[OutgoingRecord], finished: Finished) -> None:
         outgoing.extend(request_record(woken, self._topics) for woken in finished.woken)
         await self._publication.publish(outgoing)
-        # Another's `retrying` is not ours to confirm.
-        if finished.applied and finished.status == "retrying":
-            self._publication.note(request.delivery_id, finished.hop)
-        for woken in finished.woken:
-            self._publication.note(woken.delivery_id, woken.hop)
 
     # ---- what cannot be sent
 
@@ -282,7 +295,7 @@ class DeliveryEngine:
             "key_forgotten": "an earlier attempt may have had its effect, and the platform has forgotten its key",
         }[verdict.reason]
         request = prepared.request
-        finished = await self._finish.submit(
+        finished = await self._finished(
             Result(
                 delivery_id=request.delivery_id,
                 attempt=verdict.attempts,
@@ -298,10 +311,16 @@ class DeliveryEngine:
         if finished.applied:
             outgoing.append(
                 self._dead_letter(
-                    request, "unknown_outcome", "UNKNOWN_OUTCOME", message, verdict.attempts, datetime.now(UTC)
+                    request,
+                    "unknown_outcome",
+                    "UNKNOWN_OUTCOME",
+                    message,
+                    verdict.attempts,
+                    datetime.now(UTC),
+                    finished.hop,
                 )
             )
-        await self._publish(request, outgoing, finished)
+        await self._publish(outgoing, finished)
 
     async def _dead_letter_foreign(self, request: DeliveryRequest, verdict: Verdict) -> None:
         """No row of ours, or not with this content: kept for a person to look at, and no row changed."""
@@ -317,7 +336,14 @@ class DeliveryEngine:
         self._observer.notice(DeadLettered(self._platform, unreadable.kind))
 
     def _dead_letter(
-        self, request: DeliveryRequest, kind: str, code: str | None, message: str | None, attempt: int, now: datetime
+        self,
+        request: DeliveryRequest,
+        kind: str,
+        code: str | None,
+        message: str | None,
+        attempt: int,
+        now: datetime,
+        hop: int | None = None,
     ) -> OutgoingRecord:
         self._observer.notice(DeadLettered(self._platform, code or kind))
         return dead_letter_record(
@@ -328,6 +354,7 @@ class DeliveryEngine:
             message=message,
             attempt=attempt,
             now=now,
+            hop=hop,
         )
 
 

@@ -37,7 +37,6 @@ class Judged(msgspec.Struct, frozen=True):
     """What is to be published before these records may be acked, and what may be remembered afterwards."""
 
     outgoing: list[OutgoingRecord]
-    hops: list[tuple[UUID, int]]
     sightings: dict[UUID, Sighting]
 
 
@@ -66,7 +65,7 @@ class Ingest:
 
     async def judge(self, records: Sequence[IncomingRecord]) -> Judged:
         """Decides what each record is, and commits it to the ledger. Waits while the ledger is away."""
-        judged = Judged([], [], {})
+        judged = Judged([], {})
         readable: list[Readable] = []
         for record in records:
             arrival = self._read_record(record)
@@ -87,8 +86,6 @@ class Ingest:
     async def conclude(self, judged: Judged) -> None:
         """Publishes; returns when the broker has confirmed, and the records may be acked."""
         await self._publication.publish(judged.outgoing)
-        for delivery_id, hop in judged.hops:
-            self._publication.note(delivery_id, hop)
         await self._seen.remember(judged.sightings)
 
     def _read_record(self, record: IncomingRecord) -> Arrival | Unreadable | None:
@@ -147,7 +144,6 @@ class Ingest:
         self._observer.notice(EventConsumed(recorded.recording))
         for request in recorded.requests:
             judged.outgoing.append(request_record(request, self._topics, original_timestamp=item.record.timestamp))
-            judged.hops.append((request.delivery_id, request.hop))
         if recorded.recording in ("accepted", "unrouted"):
             judged.sightings[item.arrival.event_id] = Sighting(
                 item.arrival.content_hash, item.record.topic, item.record.partition, item.record.offset

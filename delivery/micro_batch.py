@@ -13,8 +13,9 @@ class MicroBatcher(Generic[Item, Answer]):
 
     Nothing lingers: an item that comes to an idle batcher goes at once, alone. At most `largest` items a call, and one
     call at a time, so the calls happen in the order of the items. Of items with the same `key` one goes a call, the
-    next with the call after it. `for_callers`: an item whose caller has gone before its turn is left out; otherwise it
-    is handed over all the same.
+    next with the call after it. Where a call raises, its items are handed over again, each alone, so that one fails
+    nobody else. `for_callers`: an item whose caller has gone before its turn is left out; otherwise it is handed over
+    all the same.
     """
 
     def __init__(
@@ -73,6 +74,11 @@ class MicroBatcher(Generic[Item, Answer]):
             if len(answers) != len(batch):
                 raise RuntimeError(f"{len(answers)} answers to {len(batch)} items")
         except BaseException as error:
+            if isinstance(error, Exception) and len(batch) > 1:
+                # One of them may be to blame: each alone, so that it fails nobody else.
+                for one in batch:
+                    await self._hand_over([one])
+                return
             for _, future in batch:
                 if not future.done():
                     if isinstance(error, Exception):

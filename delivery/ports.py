@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -25,6 +26,10 @@ class OutgoingRecord(msgspec.Struct, frozen=True):
     key: bytes | None
     value: bytes
     headers: WireHeaders
+    confirms: tuple[UUID, int] | None = None
+    """The delivery and hop whose record this is: the ledger is told once the broker has it."""
+    may_be_cut: bool = False
+    """A dead letter: where its topic will not take it, it goes without its value."""
 
 
 class PublishFailed(Exception):

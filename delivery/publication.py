@@ -14,8 +14,8 @@ from delivery_log.contract import DeliveryLedger, LedgerUnavailable
 class Publication:
     """The heart's way to the broker.
 
-    What was confirmed is written back a moment later (`note`, `run`): most requests have been begun by then and need no
-    write at all. Losing a note costs one superfluous publication by the sweeper, which the hop makes harmless.
+    What was confirmed is written back a moment later (`run`): most requests have been begun by then and need no write
+    at all. Losing that costs one superfluous publication by the sweeper, which the hop makes harmless.
     """
 
     def __init__(
@@ -28,16 +28,25 @@ class Publication:
         self._confirmed: dict[UUID, int] = {}
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
-        """Returns when the broker has confirmed them all, however long that takes."""
+        """Returns when the broker has confirmed them all, however long that takes.
+
+        What a topic will never take is not waited for: a dead letter goes without its value; a request stays
+        unconfirmed, for the sweeper to try again and an operator to see.
+        """
         if not records:
             return
+        refused: set[int] = set()
         try:
             await patiently(lambda: self._publisher.publish(records), self._observer, "publish")
         except RecordTooLarge as error:
-            # Waiting helps nobody: keep why and where from, and leave the bytes where they came from.
             self._observer.notice(Trouble("publish_too_large", str(error)))
-            substitutes = [without_value(record) for record in error.records]
-            await patiently(lambda: self._publisher.publish(substitutes), self._observer, "publish")
+            cut = [without_value(record) for record in error.records if record.may_be_cut]
+            refused = {id(record) for record in error.records if not record.may_be_cut}
+            if cut:
+                await patiently(lambda: self._publisher.publish(cut), self._observer, "publish")
+        for record in records:
+            if record.confirms is not None and id(record) not in refused:
+                self.note(*record.confirms)
 
     def note(self, delivery_id: UUID, hop: int) -> None:
         """This hop's record is confirmed."""

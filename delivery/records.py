@@ -8,7 +8,7 @@ import msgspec
 
 from delivery.decision import Decision
 from delivery.ports import IncomingRecord, OutgoingRecord
-from delivery_log.contract import Request
+from delivery_log.contract import Request, Swept
 from schemas import Unreadable, avro, content_hash, decode, headers
 from schemas.event import ImpactMetricEvent
 from schemas.identity import delivery_id
@@ -48,12 +48,11 @@ def request_record(request: Request, topics: Topics, *, original_timestamp: floa
                 headers.ORIGINAL_TOPIC: None if origin is None else origin.topic,
                 headers.ORIGINAL_PARTITION: None if origin is None else origin.partition,
                 headers.ORIGINAL_OFFSET: None if origin is None else origin.offset,
-                headers.ORIGINAL_TIMESTAMP: None
-                if original_timestamp is None
-                else headers.rfc3339(datetime.fromtimestamp(original_timestamp, UTC)),
+                headers.ORIGINAL_TIMESTAMP: None if original_timestamp is None else _timestamp(original_timestamp),
                 headers.TRACEPARENT: request.traceparent,
             }
         ),
+        confirms=(request.delivery_id, request.hop),
     )
 
 
@@ -95,6 +94,7 @@ def retry_record(
                 headers.TRACEPARENT: request.traceparent,
             }
         ),
+        confirms=(request.delivery_id, hop),
     )
 
 
@@ -107,8 +107,9 @@ def dead_letter_record(
     message: str | None,
     attempt: int,
     now: datetime,
+    hop: int | None = None,
 ) -> OutgoingRecord:
-    """Why, where from, how often, and the payload."""
+    """Why, where from, how often, and the payload. `hop`: the row's, where a row died; its confirmation is kept."""
     return OutgoingRecord(
         topic,
         str(request.event.company_id).encode(),
@@ -117,10 +118,33 @@ def dead_letter_record(
             {
                 **request.headers,
                 **_failure_headers(request, kind, code, message, attempt, now),
+                headers.HOP: request.headers.get(headers.HOP) if hop is None else hop,
                 headers.NOT_BEFORE: None,
                 headers.TRACEPARENT: request.traceparent,
             }
         ),
+        confirms=None if hop is None else (request.delivery_id, hop),
+        may_be_cut=True,
+    )
+
+
+def lost_dead_letter(dead: Swept, topics: Topics) -> OutgoingRecord:
+    """A dead letter that was never confirmed, from what the ledger knows of it."""
+    record = request_record(dead.request, topics)
+    kind = "refused" if dead.last_outcome == "refused" else "deadline"
+    why = {
+        headers.ERROR_KIND: "unknown_outcome" if dead.error_code == "UNKNOWN_OUTCOME" else kind,
+        headers.ERROR_CODE: dead.error_code,
+        headers.ERROR_MESSAGE: dead.error_message,
+    }
+    topic = topics.deliveries_dlt(dead.request.platform)
+    return OutgoingRecord(
+        topic,
+        record.key,
+        record.value,
+        [*record.headers, *headers.write_headers(why)],
+        record.confirms,
+        may_be_cut=True,
     )
 
 
@@ -143,6 +167,7 @@ def unreadable_record(record: IncomingRecord, unreadable: Unreadable, topic: str
                 headers.TRACEPARENT: valid_traceparent(found.get(headers.TRACEPARENT)),
             }
         ),
+        may_be_cut=True,
     )
 
 
@@ -152,7 +177,9 @@ def without_value(record: OutgoingRecord) -> OutgoingRecord:
     note = f"{len(record.value)} bytes are more than {record.topic} takes; the value stays where it came from"
     kept = [header for header in record.headers if header[0] != headers.ERROR_MESSAGE]
     key = None if record.key is None else record.key[: headers.MAX_VALUE_BYTES]
-    return OutgoingRecord(record.topic, key, b"", [*kept, *headers.write_headers({headers.ERROR_MESSAGE: note})])
+    return OutgoingRecord(
+        record.topic, key, b"", [*kept, *headers.write_headers({headers.ERROR_MESSAGE: note})], record.confirms, True
+    )
 
 
 def _failure_headers(

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from delivery.observer import Observer, Swept, Trouble
+from delivery.ports import OutgoingRecord
 from delivery.publication import Publication
-from delivery.records import request_record
+from delivery.records import lost_dead_letter, request_record
+from delivery_log import contract as ledger
 from delivery_log.contract import DeliveryLedger, LedgerUnavailable, ReadUpTo
 from schemas.topics import Topics
 
@@ -73,11 +75,15 @@ class Sweeper:
             grace=self._grace,
             limit=self._at_once,
         )
-        await self._publication.publish([request_record(item.request, self._topics) for item in swept])
+        await self._publication.publish([self._record(item) for item in swept])
         for item in swept:
-            self._publication.note(item.request.delivery_id, item.request.hop)
             self._observer.notice(Swept(item.request.platform, item.request.delivery_id, item.reason))
         return len(swept)
+
+    def _record(self, item: ledger.Swept) -> OutgoingRecord:
+        if item.reason == "unannounced":
+            return lost_dead_letter(item, self._topics)
+        return request_record(item.request, self._topics)
 
     async def _read_up_to(self) -> list[ReadUpTo]:
         topics = [topic for platform in self._platforms for topic in (platform.topic, *platform.retry_topics.values())]

@@ -228,6 +228,8 @@ class Swept(msgspec.Struct, frozen=True):
     reason: SweepReason
     error_code: str | None = None
     error_message: str | None = None
+    last_outcome: str | None = None
+    """Of its last attempt."""
 
 
 class ReadUpTo(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,9 @@ from streams.role import Role, RoleSettings
 
 INGEST = "ingest"
 
+# Records of a platform that wait in memory, or are in work; the engine bounds those in flight.
+_IN_MEMORY = 2_000
+
 
 def deliver_role(platform: str) -> str:
     return f"deliver:{platform}"
@@ -50,7 +53,6 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     session_timeout: float
     fetch_wait: float
     drain: float
-    in_flight: int = 100
 
 
 class RunningRole:
@@ -74,7 +76,7 @@ class RunningRole:
 
     @property
     def ready(self) -> bool:
-        return self.role.ready and (self.waiter is None or self.waiter.joined)
+        return self.role.ready and (self.waiter is None or (self.waiter.joined and not self.waiter.crashed))
 
     async def start(self) -> None:
         self.tasks = [asyncio.create_task(_run(body), name=self.name) for body in self._bodies]
@@ -90,8 +92,26 @@ class RunningRole:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
+    async def crashed(self) -> BaseException | None:
+        """Returns when the app or its waiter has crashed, with the reason where it is told."""
+        ways: list[asyncio.Task[BaseException | None]] = [asyncio.create_task(self.role.crashed())]
+        if self.waiter is not None:
+            ways.append(asyncio.create_task(_crashed(self.waiter)))
+        try:
+            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            return next(way.result() for way in ended)
+        finally:
+            for way in ways:
+                way.cancel()
+
     def progress(self) -> dict[tuple[str, int], float]:
         return self.role.progress() | (self.waiter.progress() if self.waiter is not None else {})
+
+
+async def _crashed(waiter: RetryWaiter) -> BaseException | None:
+    await waiter._crashed.wait()
+    reason: BaseException | None = waiter._crash_reason
+    return reason
 
 
 async def _run(body: Callable[[], Awaitable[None]]) -> None:
@@ -157,7 +177,9 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         needs.observer.notice(Trouble("deliver", type(error).__name__))
         role.done(record)
 
-    dispatcher: KeyedDispatcher[IncomingRecord] = KeyedDispatcher(handle, on_defect, in_flight=needs.in_flight)
+    dispatcher: KeyedDispatcher[IncomingRecord] = KeyedDispatcher(
+        handle, on_defect, in_flight=_IN_MEMORY, waiting=_IN_MEMORY
+    )
 
     async def accept(record: IncomingRecord) -> None:
         await dispatcher.submit(record.key if connector.ordering == "keyed" else None, record)

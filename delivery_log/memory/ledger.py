@@ -326,7 +326,9 @@ class MemoryLedger:
                 break
             reason = self._idle_reason(row, read_up_to, ordered, grace)
             if reason is not None:
-                swept.append(Swept(self._republish(row), reason, row.error_code, row.error_message))
+                swept.append(
+                    Swept(self._republish(row), reason, row.error_code, row.error_message, self._last_outcome(row))
+                )
         return swept
 
     def _idle_reason(
@@ -363,6 +365,10 @@ class MemoryLedger:
         row.blocked, row.publish_delay = False, 0.0
         row.published_at = row.updated_at = self.state.clock()
         return self._request(row)
+
+    def _last_outcome(self, row: DeliveryRecord) -> str | None:
+        attempt = self.state.attempts.get((row.id, row.attempts))
+        return None if attempt is None else attempt.outcome
 
     def _siblings(self, row: DeliveryRecord) -> Iterable[DeliveryRecord]:
         return (

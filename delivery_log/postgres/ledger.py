@@ -275,7 +275,7 @@ class PostgresLedger:
         rows.sort(key=lambda row: row["seq"])
         reasons = {row["id"]: row for row in rows}
         return [
-            Swept(request, row["reason"], row["error_code"], row["error_msg"])
+            Swept(request, row["reason"], row["error_code"], row["error_msg"], row["last_outcome"])
             for request in await self._with_bodies(rows)
             for row in [reasons[request.delivery_id]]
         ]

@@ -83,29 +83,42 @@ async def test_of_one_key_one_item_goes_a_call() -> None:
     assert slow.calls == [[1, 2], [11], [21]]
 
 
-async def test_an_error_reaches_every_caller_of_the_call_and_nobody_else() -> None:
-    slow = Slow()
-    batcher = MicroBatcher(slow)
+async def test_an_error_reaches_every_caller_whom_it_concerns_and_nobody_else() -> None:
+    async def away(items: Sequence[int]) -> list[int]:
+        if 9 not in items:
+            raise ValueError("no")
+        return [2 * item for item in items]
+
+    batcher = MicroBatcher(away)
     failing = [asyncio.create_task(batcher.submit(number)) for number in range(3)]
-    await settle()
-    later = asyncio.create_task(batcher.submit(9))
-    await settle()
-    slow.error = ValueError("no")
-    slow.releases.release()
-    slow.releases.release()
     results = await asyncio.gather(*failing, return_exceptions=True)
     assert [type(result) for result in results] == [ValueError] * 3
-    assert await later == 18
+    assert await batcher.submit(9) == 18
 
 
-async def test_too_few_answers_reach_every_caller_as_an_error() -> None:
+async def test_too_few_answers_hang_nobody() -> None:
     async def forgetful(items: Sequence[int]) -> list[int]:
         return list(items)[:1]
 
     batcher = MicroBatcher(forgetful)
-    results = await asyncio.gather(batcher.submit(1), batcher.submit(2), return_exceptions=True)
-    assert [type(result) for result in results] == [RuntimeError, RuntimeError]
+    # Too few answers to the two of them: each is asked for alone.
+    assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == [1, 2]
     assert await batcher.submit(3) == 3
+
+
+async def test_an_item_that_fails_its_call_fails_nobody_else() -> None:
+    calls: list[list[int]] = []
+
+    async def picky(items: Sequence[int]) -> list[int]:
+        calls.append(list(items))
+        if 2 in items:
+            raise ValueError("two")
+        return [item * 2 for item in items]
+
+    batcher = MicroBatcher(picky)
+    results = await asyncio.gather(*(batcher.submit(n) for n in (1, 2, 3)), return_exceptions=True)
+    assert (results[0], type(results[1]), results[2]) == (2, ValueError, 6)
+    assert calls == [[1, 2, 3], [1], [2], [3]]
 
 
 async def test_a_cancelled_caller_harms_no_other() -> None:

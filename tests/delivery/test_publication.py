@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from delivery.ports import OutgoingRecord
@@ -56,7 +57,8 @@ async def test_a_lost_confirmation_publishes_twice_and_loses_nothing() -> None:
 async def test_a_record_too_large_for_its_topic_is_replaced_by_its_reasons(key: bytes | None) -> None:
     world = World()
     world.broker.largest["t"] = 2_000
-    await world.publication().publish([outgoing(b"small"), outgoing(b"v" * 5_000, key)])
+    dead_letter = msgspec.structs.replace(outgoing(b"v" * 5_000, key), may_be_cut=True)
+    await world.publication().publish([outgoing(b"small"), dead_letter])
     small, cut = world.broker.records("t")
     assert small.value == b"small"
     assert cut.value == b""
@@ -64,6 +66,20 @@ async def test_a_record_too_large_for_its_topic_is_replaced_by_its_reasons(key: 
     found = headers.read_headers(cut.headers)
     assert found["ii-error-kind"] == "x"
     assert "5000 bytes" in found["ii-error-message"]
+    assert "publish_too_large" in world.watcher.troubles
+
+
+async def test_a_request_too_large_for_its_topic_stays_unconfirmed_and_is_seen() -> None:
+    world = World()
+    world.broker.largest["t"] = 2_000
+    of = event()
+    await world.arrive(of)
+    publication = world.publication()
+    request = msgspec.structs.replace(outgoing(b"v" * 5_000), confirms=(world.row(of).id, 1))
+    await publication.publish([request])
+    await publication.flush()
+    assert world.broker.records("t") == []
+    assert world.row(of).published_hop == 0
     assert "publish_too_large" in world.watcher.troubles
 
 

@@ -21,6 +21,7 @@ from delivery.retry_schedule import RetrySchedule
 from delivery.sweeper import SweptPlatform
 from delivery_log.contract import (
     Arrival,
+    Busy,
     Claim,
     CompanyPlatform,
     Finished,
@@ -128,14 +129,23 @@ class CheckedLedger(MemoryLedger):
         await super().confirm_published(records)
 
     async def begin(
-        self, claims: Sequence[Claim], *, owner: Owner, lease: float, ordered: bool, key_memory: float
+        self,
+        claims: Sequence[Claim],
+        *,
+        owner: Owner,
+        lease: float,
+        ordered: bool,
+        key_memory: float,
+        token: UUID | None = None,
     ) -> list[Verdict]:
         await self._wire("begin")
         ids = [claim.delivery_id for claim in claims]
         assert len(set(ids)) == len(ids), "two claims for one delivery in a call"
         self.claimed.append(ids)
         live = [self._live(claim) for claim in claims]
-        answer = await super().begin(claims, owner=owner, lease=lease, ordered=ordered, key_memory=key_memory)
+        answer = await super().begin(
+            claims, owner=owner, lease=lease, ordered=ordered, key_memory=key_memory, token=token
+        )
         for identifier, verdict, may_go in zip(ids, answer, live, strict=True):
             if isinstance(verdict, Go):
                 assert may_go, "a finished delivery, or a record that is not the live one, went"
@@ -155,13 +165,19 @@ class CheckedLedger(MemoryLedger):
         self.begun[identifier] += 1
 
     async def finish(
-        self, results: Sequence[Result], *, owner: Owner, deadline: float, ordered: bool
-    ) -> list[Finished]:
+        self,
+        results: Sequence[Result],
+        *,
+        owner: Owner,
+        deadline: float,
+        ordered: bool,
+        token: UUID | None = None,
+    ) -> list[Finished | Busy]:
         await self._wire("finish")
         ids = [result.delivery_id for result in results]
         assert len(set(ids)) == len(ids), "two results for one delivery in a call"
         before = {identifier: self.state.deliveries[identifier].status for identifier in ids}
-        answer = await super().finish(results, owner=owner, deadline=deadline, ordered=ordered)
+        answer = await super().finish(results, owner=owner, deadline=deadline, ordered=ordered, token=token)
         for result in results:
             if self.holders.get(result.delivery_id, (None,))[0] == owner:
                 del self.holders[result.delivery_id]
