@@ -114,7 +114,7 @@ async def _until_stopped(
         stack.push_async_callback(_cancel, background)
         await asyncio.gather(*(role.start() for role in running))
         _log.info("worker.started", roles=[role.name for role in running], instance=settings.instance)
-        crashes = [asyncio.create_task(role.role.crashed(), name=role.name) for role in running]
+        crashes = [asyncio.create_task(role.crashed(), name=role.name) for role in running]
         stack.push_async_callback(_cancel, crashes)
         watched: list[asyncio.Task[Any]] = [*background, *crashes, *(task for role in running for task in role.tasks)]
         stopping = asyncio.create_task(stop.wait())
