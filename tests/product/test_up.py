@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from impact_in.local_stack.ports import free_port
 from tests.local_stack.processes import alive, descendants, linux_only
 from tests.product.command_line import Platforms, Running, ask, done, environment, impact_in, rows, states
 from tests.servers import eventually
@@ -159,6 +160,35 @@ async def test_a_port_in_use_is_refused_by_naming_who_has_it(
     assert str(busy_port) in line
     assert f"pid {os.getpid()} (" in line
     assert what in line or "kafka" in line or "tansu" in line
+
+
+async def test_a_worker_of_a_second_terminal_is_refused_the_port_of_the_first(stack: Stack, tmp_path: Path) -> None:
+    port = stack.worker.rpartition(":")[2]
+    ended = impact_in("worker", env=stack.env | {"IMPACT_IN_WORKER_PORT": port}, cwd=tmp_path)
+    assert ended.status == 1
+    assert ended.err.splitlines()[-1].startswith(f"impact-in: IMPACT_IN_WORKER_PORT: port {port} cannot be used")
+
+
+def test_a_malformed_variable_ends_up_before_anything_is_started(data: Path, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("IMPACT_IN_RETRY_DELAYS=soon\n")
+    ended = impact_in("up", "--data", str(data), env=environment(), cwd=tmp_path)
+    assert ended.status == 2
+    (line,) = ended.err.splitlines()
+    assert "IMPACT_IN_RETRY_DELAYS" in line
+    assert not (data / "logs").exists()
+
+
+async def test_a_dotenv_sets_the_ports_and_not_the_servers(data: Path, tmp_path: Path) -> None:
+    port, worker_port = free_port(), free_port()
+    (tmp_path / ".env").write_text(
+        f"PORT_IMPACT_IN={port}\nIMPACT_IN_WORKER_PORT={worker_port}\n"
+        "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9\nKAFKA_SECURITY_PROTOCOL=SASL_SSL\nREDIS_URL=redis://127.0.0.1:9/0\n"
+    )
+    with up(data, tmp_path) as running:
+        stack = await Stack.ready(running, data)
+        assert (stack.gateway, stack.worker) == (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{worker_port}")
+        assert ask(f"{stack.gateway}/health")[0] == 200
+        assert await running.stop() == 0
 
 
 @linux_only
