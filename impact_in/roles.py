@@ -76,7 +76,7 @@ class RunningRole:
 
     @property
     def ready(self) -> bool:
-        return self.role.ready and (self.waiter is None or (self.waiter.joined and not self.waiter.crashed))
+        return self.role.ready and (self.waiter is None or self.waiter.ready)
 
     async def start(self) -> None:
         self.tasks = [asyncio.create_task(_run(body), name=self.name) for body in self._bodies]
@@ -85,18 +85,20 @@ class RunningRole:
             await self.waiter.start()
 
     async def stop(self) -> None:
-        if self.waiter is not None:
-            await self.waiter.stop()
-        await self.role.stop()
+        # Both at once: while a waiter's end takes its time, the role must not go on reading.
+        ends = [self.role.stop(), *([] if self.waiter is None else [self.waiter.stop()])]
+        failures = [end for end in await asyncio.gather(*ends, return_exceptions=True) if end is not None]
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        for failure in failures:
+            raise failure
 
     async def crashed(self) -> BaseException | None:
         """Returns when the app or its waiter has crashed, with the reason where it is told."""
         ways: list[asyncio.Task[BaseException | None]] = [asyncio.create_task(self.role.crashed())]
         if self.waiter is not None:
-            ways.append(asyncio.create_task(_crashed(self.waiter)))
+            ways.append(asyncio.create_task(self.waiter.ended()))
         try:
             ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             return next(way.result() for way in ended)
@@ -106,12 +108,6 @@ class RunningRole:
 
     def progress(self) -> dict[tuple[str, int], float]:
         return self.role.progress() | (self.waiter.progress() if self.waiter is not None else {})
-
-
-async def _crashed(waiter: RetryWaiter) -> BaseException | None:
-    await waiter._crashed.wait()
-    reason: BaseException | None = waiter._crash_reason
-    return reason
 
 
 async def _run(body: Callable[[], Awaitable[None]]) -> None:

@@ -112,18 +112,21 @@ async def _until_stopped(
             asyncio.create_task(_report_progress(needs, running), name="progress"),
         ]
         stack.push_async_callback(_cancel, background)
-        await asyncio.gather(*(role.start() for role in running))
+        stopping = asyncio.create_task(stop.wait())
+        # From here on an end is bounded, whatever it has to undo: also that of a start that fails, or that hangs
+        # because a broker has gone.
+        stack.callback(_exit_hard_after, settings.drain_seconds + _HARD_EXIT_AFTER)
+        if not await _start_all(running, stopping):
+            return 0
         _log.info("worker.started", roles=[role.name for role in running], instance=settings.instance)
         crashes = [asyncio.create_task(role.crashed(), name=role.name) for role in running]
         stack.push_async_callback(_cancel, crashes)
         watched: list[asyncio.Task[Any]] = [*background, *crashes, *(task for role in running for task in role.tasks)]
-        stopping = asyncio.create_task(stop.wait())
         ended, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
         for task in ended - {stopping}:
             status = 1
             _log.error("worker.crashed", task=task.get_name(), reason=_reason(task))
         stopping.cancel()
-        _exit_hard_after(settings.drain_seconds + _HARD_EXIT_AFTER)
         _log.info("worker.stopping")
     with contextlib.suppress(LedgerUnavailable):
         await needs.publication.flush()
@@ -221,6 +224,18 @@ async def _serve_health(
             f"IMPACT_IN_WORKER_PORT: port {settings.worker_port} cannot be used ({error.strerror}); "
             "choose a free one, or 0 for none"
         ) from error
+
+
+async def _start_all(running: Sequence[RunningRole], stopping: "asyncio.Task[Any]") -> bool:
+    """False where the worker was told to stop before all had started. Raises what kept one from starting."""
+    starts = asyncio.gather(*(role.start() for role in running))
+    await asyncio.wait([starts, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if starts.done():
+        starts.result()
+        return True
+    starts.cancel()
+    await asyncio.gather(starts, return_exceptions=True)
+    return False
 
 
 async def _stop_all(running: Sequence[RunningRole]) -> None:

@@ -35,6 +35,11 @@ class AckTracker(Generic[Message]):
         self._by_offset: dict[tuple[str, int, int], _Slot[Message]] = {}
 
     def open(self, topic: str, partition: int, offset: int, timestamp: float, message: Message) -> None:
+        known = self._by_offset.get((topic, partition, offset))
+        if known is not None:
+            # Read again without a revocation: one slot, or the older would wait for ever.
+            known.message = message
+            return
         slot = _Slot(offset, timestamp, message)
         self._by_offset[topic, partition, offset] = slot
         self._slots.setdefault((topic, partition), deque()).append(slot)

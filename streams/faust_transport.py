@@ -8,7 +8,13 @@ import faust
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
+from streams.tolerant_records import install
+
 _PASS_EVERY = 100
+# A role reads no further while records of so many bytes are in its hands: counts alone do not bound memory.
+_BYTES_IN_HAND = 32 * 1024 * 1024
+
+install()
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
@@ -33,22 +39,40 @@ class _Consumer(Consumer):
         """
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                passed = 0
                 await asyncio.sleep(0)
-                async for partition, message in self.getmany(timeout=1.0):
-                    passed += 1
-                    if passed % _PASS_EVERY == 0:
-                        await asyncio.sleep(0)
-                    # Looked at again after each wait: what was fetched before a rebalance is not ours to hand over.
-                    if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
-                        break
-                    await self._hand_over(partition, message)
+                if await self._hand_over_a_fetch():
+                    self._note_what_was_handed_over()
         except ConsumerStoppedError:
             if not self.app.should_stop:
                 raise
         except asyncio.CancelledError:
             if not self.app.should_stop:
                 raise
+
+    async def _hand_over_a_fetch(self) -> bool:
+        """Whether all of it was handed over; a rebalance cuts it short."""
+        passed = 0
+        async for partition, message in self.getmany(timeout=1.0):
+            passed += 1
+            if passed % _PASS_EVERY == 0:
+                await asyncio.sleep(0)
+            while self.app.in_hand.full and self.flow_active:
+                await self.wait_first(self.app.in_hand.room(), self.suspend_flow.wait())
+            # Looked at again after each wait: what was fetched before a rebalance is not ours to hand over.
+            if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
+                return False
+            self.app.in_hand.add(len(message.value or b""))
+            await self._hand_over(partition, message)
+        return bool(self.flow_active)
+
+    def _note_what_was_handed_over(self) -> None:
+        """Positions up to which nothing is on its way any more between the fetch and the channel."""
+        consumer = self._thread._consumer
+        states = consumer._subscription.subscription.assignment
+        for partition in consumer.assignment():
+            state = states.state_value(partition)
+            if state is not None and state.has_valid_position:
+                self.app.handed_over[partition] = state.position
 
     async def _hand_over(self, partition: Any, message: Any) -> None:
         read = self._read_offset[partition]
@@ -71,10 +95,43 @@ class _Transport(Transport):
     Consumer = _Consumer
 
 
+class InHand:
+    """Bytes of records that were read and whose outcome is still to come."""
+
+    def __init__(self, limit: int = _BYTES_IN_HAND) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._room = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        return self._bytes >= self._limit
+
+    async def room(self) -> None:
+        self._room.clear()
+        if self.full:
+            await self._room.wait()
+
+    def add(self, size: int) -> None:
+        self._bytes += size
+
+    def remove(self, size: int) -> None:
+        self._bytes = max(self._bytes - size, 0)
+        if not self.full:
+            self._room.set()
+
+    def clear(self) -> None:
+        self.remove(self._bytes)
+
+
 class StreamApp(faust.App):
     """`faust.App` with our consumer. `fetch_wait`: seconds a fetch waits for data."""
 
-    fetch_wait: float = 1.5
+    def __init__(self, group: str, *, fetch_wait: float = 1.5, **options: Any) -> None:
+        super().__init__(group, **options)
+        self.fetch_wait = fetch_wait
+        self.in_hand = InHand()
+        self.handed_over: dict[Any, int] = {}
 
     def _new_transport(self) -> Transport:
         return _Transport(self.conf.broker_consumer, self, loop=self.loop)

@@ -19,9 +19,13 @@ from delivery.ports import OutgoingRecord
 from delivery.publication import Publication
 from schemas import headers
 from streams.connection import KafkaConnection
+from streams.reading import CLOCK_SLACK, bounded_age, exhausted_for
+from streams.tolerant_records import install
 
 _POLL_SECONDS = 0.5
 _POLL_RECORDS = 500
+
+install()
 
 
 class RetryWaiter(Service):
@@ -76,6 +80,17 @@ class RetryWaiter(Service):
             await self._fetch()
             await self._forward_due()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the group was joined, and the waiter still waits."""
+        return self.joined and not self.crashed
+
+    async def ended(self) -> BaseException | None:
+        """Returns when the waiter has crashed, with the reason where it is told."""
+        await self._crashed.wait()
+        reason: BaseException | None = self._crash_reason
+        return reason
+
     def forget(self) -> None:
         """What was held of revoked partitions is their next owner's."""
         self._held.clear()
@@ -86,7 +101,7 @@ class RetryWaiter(Service):
         for partition in self._consumer.assignment():
             held = self._held.get(partition)
             if held:
-                answer[partition.topic, partition.partition] = now - held[0].timestamp / 1000
+                answer[partition.topic, partition.partition] = bounded_age(now - held[0].timestamp / 1000 + CLOCK_SLACK)
                 continue
             age = exhausted_for(self._consumer, partition)
             if age is not None:
@@ -173,16 +188,3 @@ class _Listener(aiokafka.abc.ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         self._waiter.joined = True
-
-
-def exhausted_for(consumer: Any, partition: Any) -> float | None:
-    """Seconds since a fetch last showed that nothing is left to read; None where something is, or nobody knows yet.
-
-    From the last fetch's high watermark: the embedded broker's `end_offsets` cannot be trusted (facts/embedded.md).
-    """
-    highwater = consumer.highwater(partition)
-    polled = consumer.last_poll_timestamp(partition)
-    state = consumer._subscription.subscription.assignment.state_value(partition)
-    if highwater is None or not polled or state is None or not state.has_valid_position:
-        return None
-    return max(time.time() - polled / 1000, 0.0) if state.position >= highwater else None

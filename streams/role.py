@@ -17,7 +17,7 @@ from delivery.ports import IncomingRecord
 from streams.ack_tracker import AckTracker
 from streams.connection import KafkaConnection
 from streams.faust_transport import StreamApp
-from streams.retry_waiter import exhausted_for
+from streams.reading import CLOCK_SLACK, bounded_age, exhausted_for
 
 _POLL_RECORDS = 500
 
@@ -100,7 +100,8 @@ class Role:
         for partition in consumer.assignment():
             oldest = self._tracker.oldest(partition.topic, partition.partition)
             if oldest is not None:
-                answer[partition.topic, partition.partition] = max(now - oldest, 0.0)
+                # By the publisher's clock, which may be ahead of ours, or anything.
+                answer[partition.topic, partition.partition] = bounded_age(now - oldest + CLOCK_SLACK)
             elif self._handed_over(consumer, partition):
                 age = exhausted_for(consumer, partition)
                 if age is not None:
@@ -127,9 +128,7 @@ class Role:
         state = consumer._subscription.subscription.assignment.state_value(partition)
         if state is None or not state.has_valid_position or self._stream is None:
             return False
-        read = self.app.consumer._read_offset.get(partition)
-        handed_over = read == state.position or (-1 if read is None else read) + 1 >= state.position
-        return handed_over and bool(self._stream.channel.queue.empty())
+        return self.app.handed_over.get(partition) == state.position and bool(self._stream.channel.queue.empty())
 
     def _declare_agent(self) -> None:
         source = self.app.topic(
@@ -153,9 +152,13 @@ class Role:
                 await self._accept(_incoming(message))
 
     def _ack(self, event: Any) -> None:
+        self.app.in_hand.remove(len(event.message.value or b""))
         event.ack()
 
     async def _on_revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        # The rebalance is eager: all partitions are revoked, and Faust empties its buffers.
+        self.app.in_hand.clear()
+        self.app.handed_over.clear()
         self._tracker.revoke((partition.topic, partition.partition) for partition in revoked)
 
     async def _on_assigned(self, app: Any, assigned: Any, **_: Any) -> None:
@@ -191,8 +194,8 @@ def _build_app(group: str, connection: KafkaConnection, settings: RoleSettings) 
         # Our own watch looks at whether records move (roles are asked for progress); these would only warn.
         stream_processing_timeout=1e6,
         broker_commit_livelock_soft_timeout=1e6,
+        fetch_wait=settings.fetch_wait,
     )
-    app.fetch_wait = settings.fetch_wait
     app.finalize()
     return app
 

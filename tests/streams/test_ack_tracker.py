@@ -58,6 +58,13 @@ def test_done_twice_or_of_a_stranger_is_nothing() -> None:
     assert acked == [0]
 
 
+def test_an_offset_opened_twice_is_acked_once_and_holds_nobody_up() -> None:
+    tracker, acked = opened([0, 1, 1, 2])
+    for offset in (0, 1, 2):
+        tracker.done("t", 0, offset)
+    assert acked == [0, 1, 2]
+
+
 def test_the_oldest_record_still_to_come_is_known() -> None:
     tracker, _ = opened([3, 4])
     assert tracker.oldest("t", 0) == 3.0
