@@ -9,7 +9,10 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+
+import aiohttp
 
 from impact_in.errors import StartError
 
@@ -72,6 +75,25 @@ class Child:
         if not line:
             raise StartError(await self.epitaph())
         return line.decode().strip()
+
+    async def until_ready(self, url: str, timeout: float = 60.0) -> None:
+        """Returns once the address answers 200. Raises StartError where the process ends first, or it takes longer."""
+        ended = asyncio.create_task(self.wait())
+        try:
+            async with asyncio.timeout(timeout), aiohttp.ClientSession() as session:
+                while not ended.done():
+                    try:
+                        async with session.get(url) as answer:
+                            if answer.status == HTTPStatus.OK:
+                                return
+                    except aiohttp.ClientError:
+                        pass  # not listening yet
+                    await asyncio.wait([ended], timeout=0.1)
+            raise StartError(await self.epitaph())
+        except TimeoutError:
+            raise StartError(f"{self.name} was not ready within {timeout:g} s; see {self.log}") from None
+        finally:
+            ended.cancel()
 
     async def wait(self) -> int:
         return await self._process.wait()

@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 
 # What these say of every record, commit and heartbeat is not for an operator.
-_CHATTY = ("faust", "mode", "aiokafka", "asyncio", "aiohttp.access", "kafka")
+_CHATTY = ("faust", "mode", "aiokafka", "asyncio", "aiohttp.access", "kafka", "streams")
+# A new cluster has no coordinator for a moment: it is tried again, and an error line a try would only frighten.
+_PATIENT = ("aiokafka.consumer.group_coordinator",)
 
 
 def configure(*, level: str = "info", production: bool = False, quiet: bool = False) -> None:
@@ -45,6 +47,8 @@ def configure(*, level: str = "info", production: bool = False, quiet: bool = Fa
     root.setLevel(level.upper())
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.CRITICAL if quiet else max(logging.WARNING, root.level))
+    for name in _PATIENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _last(*, production: bool) -> list[Any]:

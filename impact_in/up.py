@@ -83,6 +83,8 @@ async def _start(stack: AsyncExitStack, servers: LocalStack, console: Console) -
     url = await gateway.first_line()
     worker = await Child.start("worker", ["impact_in", "worker"], env, logs)
     stack.push_async_callback(worker.stop, _STOP_SECONDS)
+    if settings.worker_port:
+        await worker.until_ready(f"http://127.0.0.1:{settings.worker_port}/health/ready")
     written = write_env_file(servers.data_dir, _for_a_second_terminal(env))
     _print(console, applied, mocked, url, settings.worker_port, written)
     return _Running(servers, [gateway, worker])

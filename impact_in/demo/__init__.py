@@ -62,6 +62,7 @@ class _Demo:
         self._console = console
         self._events = list(demo_events(options.seed, options.events, stage.companies))
         self._published = 0
+        self._poisoned = 0
         self._started = time.monotonic()
 
     async def run(self) -> int:
@@ -79,7 +80,7 @@ class _Demo:
         if self._options.json:
             print(json.dumps(summary))
         else:
-            _print_summary(self._console, summary, found, finished)
+            _print_summary(self._console, summary, found, finished, self._poisoned)
         return 0 if finished and summary["ledger"]["ok"] else 1
 
     async def _publish(self) -> None:
@@ -90,6 +91,7 @@ class _Demo:
             await self._stage.publisher.publish([self._record(event) for event in chunk])
             self._published += len(chunk)
             if spoiled:
+                self._poisoned += 1
                 await self._stage.publisher.publish(
                     [OutgoingRecord(self._stage.topics.metrics, None, spoiled.pop(), [])]
                 )
@@ -187,11 +189,11 @@ def _print_conditions(console: Console, options: DemoOptions, stage: Stage) -> N
     console.print(f"Look at it: {stage.gateway_url}/health · {stage.gateway_url}/metrics · {stage.worker_url}/metrics")
     for platform, url in stage.platform_urls.items():
         console.print(f"  what {platform} received: {url}/_received?keys=0")
-    console.print(f"Logs: {stage.logs}")
+    console.print(f"Logs, while it runs: {stage.logs}")
 
 
 def _print_summary(
-    console: Console, summary: dict[str, Any], found: dict[str, list[Violation]], finished: bool
+    console: Console, summary: dict[str, Any], found: dict[str, list[Violation]], finished: bool, poisoned: int
 ) -> None:
     console.print()
     for platform, counts in summary["deliveries"].items():
@@ -199,6 +201,10 @@ def _print_summary(
             f"  {platform:9} {counts['delivered']:>6} delivered after {counts['retries']} retries, "
             f"{counts['failed']} dead, {counts['confirmed']} confirmed by webhook",
             highlight=False,
+        )
+    if poisoned:
+        console.print(
+            f"  {poisoned} bad records among them, kept in the dead-letter topic as they came", highlight=False
         )
     if not finished:
         console.print("[red]Not everything was finished in time.[/]")

@@ -1,6 +1,5 @@
 """The demo's stage: servers, simulated platforms, gateway and worker, all of them processes of their own."""
 
-import asyncio
 import json
 import secrets
 import tempfile
@@ -20,7 +19,6 @@ from impact_in.children import Child, inherited_env
 from impact_in.demo.events import demo_companies, registrations
 from impact_in.demo.options import DemoOptions
 from impact_in.embedded import EMBEDDED_BROKER
-from impact_in.errors import StartError
 from impact_in.local_stack import LocalStack, Servers
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.topics import create_topics
@@ -117,7 +115,7 @@ class Stage:
     async def start_worker(self) -> None:
         """Returns when every role has joined its group."""
         self.worker = await self._child("worker", ["impact_in", "worker"], self._env)
-        await self._worker_ready()
+        await self.worker.until_ready(f"{self.worker_url}/health/ready")
 
     async def _simulators(self, env: Mapping[str, str]) -> dict[str, str]:
         """Starts the platforms; the variables by which the worker finds them."""
@@ -143,24 +141,6 @@ class Stage:
         self.children.append(child)
         self._stack.push_async_callback(child.stop, 15.0)
         return child
-
-    async def _worker_ready(self, timeout: float = 60.0) -> None:
-        ended = asyncio.create_task(self.worker.wait())
-        try:
-            async with asyncio.timeout(timeout), aiohttp.ClientSession() as session:
-                while not ended.done():
-                    try:
-                        async with session.get(f"{self.worker_url}/health/ready") as answer:
-                            if answer.status == 200:
-                                return
-                    except aiohttp.ClientError:
-                        pass  # not listening yet
-                    await asyncio.wait([ended], timeout=0.1)
-            raise StartError(await self.worker.epitaph())
-        except TimeoutError:
-            raise StartError(f"the worker was not ready within {timeout:g} s; see {self.worker.log}") from None
-        finally:
-            ended.cancel()
 
     async def received(self, platform: str, *, keys: bool) -> dict[str, Any]:
         """What a simulated platform has seen: its `/_received`."""
