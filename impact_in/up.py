@@ -79,10 +79,11 @@ async def _start(stack: AsyncExitStack, servers: LocalStack, console: Console) -
         applied = await migrate(database)
     await create_topics(settings.kafka, settings.topics, list(settings.platforms), settings.retry.topics())
     gateway = await Child.start("gateway", ["impact_in", "gateway"], env, logs)
-    stack.push_async_callback(gateway.stop, _STOP_SECONDS)
+    patience = max(_STOP_SECONDS, settings.drain_seconds + 15.0)
+    stack.push_async_callback(gateway.stop, patience)
     url = await gateway.first_line()
     worker = await Child.start("worker", ["impact_in", "worker"], env, logs)
-    stack.push_async_callback(worker.stop, _STOP_SECONDS)
+    stack.push_async_callback(worker.stop, patience)
     if settings.worker_port:
         await worker.until_ready(f"http://127.0.0.1:{settings.worker_port}/health/ready")
     written = write_env_file(servers.data_dir, _for_a_second_terminal(env))

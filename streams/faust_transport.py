@@ -133,5 +133,8 @@ class StreamApp(faust.App):
         self.in_hand = InHand()
         self.handed_over: dict[Any, int] = {}
 
+    def _create_directories(self) -> None:
+        """None: there are no tables whose data Faust would keep, and the working directory may be read-only."""
+
     def _new_transport(self) -> Transport:
         return _Transport(self.conf.broker_consumer, self, loop=self.loop)
