@@ -265,6 +265,10 @@ async def installation(
         }
         await place.sink.reset()
         yield found
+    except Stalled as why:
+        # The logs go with the stand.
+        tails = [worker.log.read_text(errors="replace")[-2_000:] for worker in (found.workers if found else [])[-1:]]
+        raise Stalled("\n".join([str(why), *tails])) from why
     finally:
         for worker in found.workers if found is not None else []:
             await worker.stop(15.0)
@@ -300,15 +304,19 @@ async def _delete_topics(connection: KafkaConnection, names: list[str]) -> None:
 
 
 async def _ready(child: Child, url: str, timeout: float = 60.0) -> None:
+    ended = asyncio.create_task(child.wait())
     until = time.monotonic() + timeout
-    async with aiohttp.ClientSession() as session:
-        while time.monotonic() < until:
-            with suppress(aiohttp.ClientError):
-                async with session.get(url) as answer:
-                    if answer.status == 200:
-                        return
-            await asyncio.sleep(0.05)
-    raise Stalled(f"the worker was not ready within {timeout:g} s; see {child.log}")
+    try:
+        async with aiohttp.ClientSession() as session:
+            while time.monotonic() < until and not ended.done():
+                with suppress(aiohttp.ClientError):
+                    async with session.get(url) as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.wait([ended], timeout=0.02)
+    finally:
+        ended.cancel()
+    raise Stalled(f"the worker was not ready within {timeout:g} s, or ended")
 
 
 def cpu_seconds(pid: int) -> float:

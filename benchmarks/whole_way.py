@@ -26,6 +26,7 @@ async def measure(*, quick: bool) -> Outcome:
                 mark=0.45,
                 peers=PEERS,
             ),
+            Figure(what="baseline's CPU ÷ ours", values=[bare.cpu_ms / ours.cpu_ms for bare, ours in pairs]),
             Figure(what="deliveries", values=[ours.speed for _, ours in pairs], unit="/s"),
             Figure(what="worker's CPU a delivery", values=[ours.cpu_ms for _, ours in pairs], unit="ms"),
             Figure(what="baseline", values=[bare.speed for bare, _ in pairs], unit="/s"),
