@@ -139,6 +139,14 @@ class Webhook(Protocol):
         ...
 
 
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests allowed in any second, minute and day; None: any number."""
+
+    per_second: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
+
+
 class Connector(Protocol):
     """One platform."""
 
@@ -151,7 +159,14 @@ class Connector(Protocol):
     batch_size: int
     """How many shipments `send` takes in one request; 1 for a platform without batches."""
 
+    limits: RateLimits
+    """What the platform takes, in requests, for each quota scope."""
+
     webhook: Webhook
+
+    def quota_scope(self, organization_id: str) -> str:
+        """Whom the platform counts requests for: the organization, or `""`, our whole account."""
+        ...
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         """Whether anything of this event has a place at the platform. False: no delivery is made."""

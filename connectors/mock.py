@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from connectors.contract import Accepted, Connector, Ordering, Outcome, Shipment, Webhook
+from connectors.contract import Accepted, Connector, Ordering, Outcome, RateLimits, Shipment, Webhook
 from schemas.event import ImpactMetricEvent
 
 PREFIX = "mock-"
@@ -19,6 +19,7 @@ class MockConnector:
     ordering: Ordering
     batch_size: int
     webhook: Webhook
+    limits = RateLimits()
 
     def __init__(self, inner: Connector) -> None:
         self.name = inner.name
@@ -26,6 +27,9 @@ class MockConnector:
         self.batch_size = inner.batch_size
         self.webhook = inner.webhook
         self._inner = inner
+
+    def quota_scope(self, organization_id: str) -> str:
+        return self._inner.quota_scope(organization_id)
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         return self._inner.understands(event)

@@ -26,7 +26,7 @@ from uuid import UUID
 import msgspec
 
 from connectors import signatures, webhook_body
-from connectors.contract import Accepted, Ordering, Outcome, PlatformStatus, Shipment, StatusReport, Webhook
+from connectors.contract import Accepted, Ordering, Outcome, PlatformStatus, RateLimits, Shipment, StatusReport, Webhook
 from connectors.json_body import encode, number, timestamp, to_unscaled
 from schemas.event import ImpactMetricEvent
 
@@ -68,6 +68,7 @@ class RecordingConnector:
         self.ordering: Ordering = ordering
         self.batch_size = batch_size
         self.webhook = RecordingWebhook()
+        self.limits = RateLimits()
         self.honours_keys = honours_keys
         self.requests: list[Request] = []
         self.effects: Counter[UUID] = Counter()
@@ -89,6 +90,9 @@ class RecordingConnector:
         """Returns once that many requests have arrived (they may not be answered yet)."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= requests)
+
+    def quota_scope(self, organization_id: str) -> str:
+        return organization_id
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         return self._understands(event)

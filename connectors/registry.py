@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from connectors.benevity import BenevityConnector, BenevitySettings, BenevityWebhook
-from connectors.contract import Connector, Webhook
+from connectors.contract import Connector, RateLimits, Webhook
 from connectors.goodera import GooderaConnector, GooderaSettings, GooderaWebhook
 from connectors.workday import WorkdayConnector, WorkdaySettings, WorkdayWebhook
 
@@ -15,12 +15,13 @@ class Platform(NamedTuple):
     settings: type[Any]
     connector: Callable[..., Connector]
     webhook: Webhook
+    limits: RateLimits
 
 
 REGISTRY: Mapping[str, Platform] = {
-    "benevity": Platform(BenevitySettings, BenevityConnector, BenevityWebhook()),
-    "goodera": Platform(GooderaSettings, GooderaConnector, GooderaWebhook()),
-    "workday": Platform(WorkdaySettings, WorkdayConnector, WorkdayWebhook()),
+    "benevity": Platform(BenevitySettings, BenevityConnector, BenevityWebhook(), BenevityConnector.limits),
+    "goodera": Platform(GooderaSettings, GooderaConnector, GooderaWebhook(), GooderaConnector.limits),
+    "workday": Platform(WorkdaySettings, WorkdayConnector, WorkdayWebhook(), WorkdayConnector.limits),
 }
 
 PLATFORMS: tuple[str, ...] = tuple(REGISTRY)

@@ -43,18 +43,18 @@ class Breaker:
         self._probing = True
         return 0.0
 
-    def answered(self, organization: str, now: float) -> None:
-        """The platform answered, whatever it said."""
+    def answered(self, organization: str, now: float, *, probe: bool = True) -> None:
+        """The platform answered, whatever it said. `probe` False: it was sent before the breaker opened."""
         self._running_failures = 0
-        if self._probe_at is not None and self._probing:
+        if self._probe_at is not None and self._probing and probe:
             self._close()
         if self._probe_at is None:
             self._answered[organization] = now
 
-    def failed(self, organization: str, now: float) -> None:
+    def failed(self, organization: str, now: float, *, probe: bool = True) -> None:
         """5xx, a time-out, no connection."""
         if self._probe_at is not None:
-            if self._probing:
+            if self._probing and probe:
                 self._probing = False
                 self._wait = min(self._wait * 2, _LONGEST_WAIT)
                 self._probe_at = now + self._wait

@@ -46,8 +46,9 @@ def attempt_outcome(outcome: Outcome) -> AttemptOutcome:
     return _NAMES[type(outcome)]
 
 
-def decide(outcome: Outcome, go: Go, schedule: RetrySchedule) -> Decision:
-    """What becomes of a delivery that ended attempt `go` with this outcome.
+def decide(outcome: Outcome, go: Go, schedule: RetrySchedule, *, counts: bool = True) -> Decision:
+    """What becomes of a delivery that ended attempt `go` with this outcome. `counts` False: the platform was held, and
+    this was its probe.
 
     The deadline is looked at only after a counted failure: nothing is given up unattempted, or because of a wait.
     """
@@ -57,7 +58,7 @@ def decide(outcome: Outcome, go: Go, schedule: RetrySchedule) -> Decision:
     code = "ORG_FORBIDDEN" if isinstance(outcome, Forbidden) else outcome.error_code or name.upper()
     if isinstance(outcome, Refused):
         return Decision(outcome=name, counted=True, then="dead", error_code=code)
-    counted = not isinstance(outcome, _UNCOUNTED)
+    counted = counts and not isinstance(outcome, _UNCOUNTED)
     fate_known = not isinstance(outcome, Uncertain) and not (
         isinstance(outcome, Unavailable) and not outcome.fate_known
     )

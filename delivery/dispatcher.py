@@ -11,6 +11,7 @@ Item = TypeVar("Item")
 class KeyedDispatcher(Generic[Item]):
     """Runs `handle(item)` for each item: one at a time for a key, in the order they came; `None` is no key and waits
     for nobody. At most `in_flight` run at once and at most `waiting` wait beside them; then `submit` blocks.
+    A key holds at most `share` of these places.
 
     `handle` must not raise: what it could not do is its own to keep. A defect that escapes it all the same is given to
     `on_defect`, and the key goes on.
@@ -23,15 +24,20 @@ class KeyedDispatcher(Generic[Item]):
         *,
         in_flight: int = 100,
         waiting: int = 2_000,
+        share: int | None = None,
     ) -> None:
         self._handle = handle
         self._on_defect = on_defect
         self._running = asyncio.Semaphore(in_flight)
         self._room = asyncio.Semaphore(waiting)
+        self._share = share
         self._queues: dict[Hashable, deque[Item]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, key: Hashable | None, item: Item) -> None:
+    async def submit(self, key: Hashable | None, item: Item) -> bool:
+        """False: the key has its share of the places already, and the item is still the caller's."""
+        if key is not None and self._share is not None and len(self._queues.get(key, ())) >= self._share:
+            return False
         await self._room.acquire()
         if key is None:
             self._start(self._run_one(item), self._room.release)
@@ -40,6 +46,7 @@ class KeyedDispatcher(Generic[Item]):
         else:
             queue = self._queues[key] = deque([item])
             self._start(self._run_key(key, queue), lambda: self._give_up(key, queue))
+        return True
 
     @property
     def busy(self) -> int:

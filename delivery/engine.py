@@ -16,6 +16,7 @@ import msgspec
 
 from connectors.contract import Connector, Outcome, Refused, Shipment, Unavailable, Uncertain
 from delivery.decision import Decision, decide
+from delivery.gate import Gate, Pass
 from delivery.micro_batch import MicroBatcher
 from delivery.observer import AttemptMade, DeadLettered, Observer, RecordSkipped, Trouble
 from delivery.patience import patiently
@@ -42,6 +43,7 @@ from delivery_log.contract import (
     Mismatch,
     NotYet,
     Owner,
+    Parked,
     Result,
     Unknown,
     Unrepeatable,
@@ -77,6 +79,7 @@ class DeliveryEngine:
         self,
         *,
         connector: Connector,
+        gate: Gate,
         ledger: DeliveryLedger,
         publication: Publication,
         topics: Topics,
@@ -88,6 +91,7 @@ class DeliveryEngine:
         self._connector = connector
         self._platform = connector.name
         self._ordered = connector.ordering == "keyed"
+        self._gate = gate
         self._ledger = ledger
         self._publication = publication
         self._topics = topics
@@ -102,6 +106,7 @@ class DeliveryEngine:
         self._finish: MicroBatcher[Result, Finished | Busy] = MicroBatcher(
             self._finish_all, key=lambda result: result.delivery_id
         )
+        self._park: MicroBatcher[Parked, None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
         self._preparation = Preparation(connector, observer)
         self._places = asyncio.Semaphore(settings.in_flight)
 
@@ -115,15 +120,9 @@ class DeliveryEngine:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _WAIT_FOR_LEASE
         while True:
-            # A place among those in flight is held while something happens, not while this one waits for its time.
-            async with self._places:
-                verdict, asked_at = await self._begin.submit(prepared.claim())
-                if isinstance(verdict, Go):
-                    await self._attempt(record, prepared, verdict, asked_at)
-                    return
-                if isinstance(verdict, Unrepeatable):
-                    await self._give_up(prepared, verdict)
-                    return
+            verdict = await self._try(record, prepared)
+            if verdict is None:
+                return
             if isinstance(verdict, Changed):
                 self._preparation.believe(request.event.company_id, verdict.organization_id)
                 prepared = self._preparation.rebuild(request, verdict.organization_id, verdict.generation)
@@ -137,6 +136,49 @@ class DeliveryEngine:
             await self._dead_letter_foreign(request, verdict)
         else:
             self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
+
+    async def _try(self, record: IncomingRecord, prepared: Prepared) -> Verdict | None:
+        """admit, begin, and where it may go, the rest. None: it is done; else why it did not go."""
+        # Of a company met for the first time nobody knows the organization: the ledger tells it (`Changed`).
+        leave = None
+        if prepared.organization_id:
+            wait = self._gate.organization_wait(prepared.organization_id)
+            if wait > 0:
+                await self._park_for(prepared.request, wait)
+                return None
+            leave = await self._gate.enter(prepared.organization_id)
+        try:
+            # A place among those in flight is held while something happens, not while this one waits for its time.
+            async with self._places:
+                verdict, asked_at = await self._begin.submit(prepared.claim())
+                if isinstance(verdict, Go):
+                    leave = leave or await self._gate.enter(prepared.organization_id)
+                    used, leave = leave, None
+                    await self._attempt(record, prepared, verdict, asked_at, used)
+                    return None
+                if isinstance(verdict, Unrepeatable):
+                    await self._give_up(prepared, verdict)
+                    return None
+                return verdict
+        finally:
+            if leave is not None:
+                await self._gate.unused(leave)
+
+    async def park(self, record: IncomingRecord) -> None:
+        """For a record of a company that has enough in memory: its row waits in the ledger. May be acked then."""
+        request = read_request(record, self._platform)
+        if isinstance(request, Unreadable):
+            await self._reject(record, request)
+        else:
+            await self._park_for(request, 0.0)
+
+    async def _park_for(self, request: DeliveryRequest, delay: float) -> None:
+        await self._park.submit(Parked(request.delivery_id, request.hop, delay))
+        self._observer.notice(RecordSkipped(self._platform, request.delivery_id, "parked"))
+
+    async def _park_all(self, waiting: Sequence[Parked]) -> Sequence[None]:
+        await patiently(lambda: self._ledger.park(waiting), self._observer, "park")
+        return [None] * len(waiting)
 
     # ---- begin
 
@@ -159,13 +201,18 @@ class DeliveryEngine:
 
     # ---- send, finish, route
 
-    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go, asked_at: float) -> None:
+    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go, asked_at: float, leave: Pass) -> None:
         request = prepared.request
         started_at, started = datetime.now(UTC), time.monotonic()
         traceparent = child_of(request.traceparent)
-        outcome = await self._send(prepared, go, traceparent, asked_at)
+        try:
+            outcome = await self._send(prepared, go, traceparent, asked_at)
+        except asyncio.CancelledError:
+            self._gate.abandoned(leave)
+            raise
         duration = time.monotonic() - started
-        decision = decide(outcome, go, self._schedule)
+        counts = self._gate.used(leave, outcome)
+        decision = decide(outcome, go, self._schedule, counts=counts)
         finished = await self._finished(
             Result(
                 delivery_id=request.delivery_id,

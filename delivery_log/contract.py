@@ -15,7 +15,7 @@ it in the same statement, so that doubled records are `Stale`. A *generation* na
 a replay raises it. `docs/flow.md` draws the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
@@ -111,7 +111,8 @@ class Go(msgspec.Struct, frozen=True, kw_only=True):
     failing_for: float | None
     """Since the first counted failure; None before it."""
     to_deadline: float | None
-    """Until the deadline, negative after it; None before the first counted failure."""
+    """Until the deadline, negative after it; None before the first counted failure. It stands still while the
+    platform or the organization is held."""
     uncertain: bool
     """An earlier attempt may have had its effect."""
 
@@ -214,6 +215,14 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """Siblings that this outcome unblocks, in order, to be published."""
 
 
+class Parked(msgspec.Struct, frozen=True):
+    """A record that shall not wait in memory. `delay`: seconds until its time; 0: an elder's end is enough."""
+
+    delivery_id: UUID
+    hop: int
+    delay: float = 0.0
+
+
 class Busy(msgspec.Struct, frozen=True):
     """Somebody else has the row locked; nothing was written of this result. Finish it again in a moment."""
 
@@ -247,6 +256,39 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     partition: int
     age: float
+
+
+HoldReason = Literal["paused", "breaker", "credentials", "forbidden", "throttled"]
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker holds, and since how many seconds. `id` stays the same while the hold lasts."""
+
+    id: UUID
+    platform: str
+    organization_id: str | None
+    """None: the whole platform."""
+    reason: HoldReason
+    age: float
+
+
+class HeldNow(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold that some worker has renewed lately."""
+
+    platform: str
+    organization_id: str | None
+    reason: HoldReason
+    owner: str
+    age: float
+
+
+class PlatformControl(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator set for a platform. A limit: requests; 0 is none, None is as the platform has it."""
+
+    paused: bool = False
+    per_second: int | None = None
+    per_minute: int | None = None
+    per_day: int | None = None
 
 
 class CompanyPlatform(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,6 +364,11 @@ class DeliveryLedger(Protocol):
         """
         ...
 
+    async def park(self, waiting: Sequence[Parked]) -> None:
+        """These rows wait in the ledger from now on, their records may be acked: an elder sibling's end wakes them, or
+        the sweeper when their time has come. Only a row of that hop, unfinished and not leased."""
+        ...
+
     async def release_leases(self, owner: Owner) -> int:
         """Ends the leases of this owner's earlier processes; how many there were."""
         ...
@@ -341,6 +388,30 @@ class DeliveryLedger(Protocol):
         gone (`woken`), or its record worked off without a trace, or put where nobody reads (`missing`). Dead, and its
         dead letter unconfirmed for `grace` seconds (`unannounced`). Only platforms named in `read_up_to`.
         """
+        ...
+
+
+class PlatformLog(Protocol):
+    """What operators set for platforms, and what workers hold: both read each second."""
+
+    async def controls(self) -> dict[str, PlatformControl]:
+        """By platform; absent where nothing was ever set."""
+        ...
+
+    async def set_control(self, platform: str, changes: Mapping[str, bool | int | None]) -> None:
+        """Some of `PlatformControl`'s fields, by name; None goes back to what the platform has."""
+        ...
+
+    async def report_holds(self, holds: Sequence[Hold], *, owner: str) -> None:
+        """These are held now. While they last, deadlines of their deliveries stand still (`DeliveryLedger.begin`)."""
+        ...
+
+    async def touched(self, platform: str, organizations: Sequence[str], *, within: float) -> list[str]:
+        """Those that an operator has set in the last `within` seconds, whether or not anything changed by it."""
+        ...
+
+    async def held_now(self, *, within: float = 5.0) -> list[HeldNow]:
+        """What was reported in the last `within` seconds."""
         ...
 
 

@@ -9,14 +9,18 @@ import msgspec
 from connectors.contract import Connector
 from delivery.dispatcher import KeyedDispatcher
 from delivery.engine import DeliveryEngine, EngineSettings
+from delivery.gate import Gate
+from delivery.holding import Holds
 from delivery.ingest import Ingest, IngestPipeline
 from delivery.observer import Observer, Trouble
 from delivery.ports import IncomingRecord
 from delivery.publication import Publication
 from delivery.retry_schedule import RetrySchedule
 from delivery.sweeper import SweptPlatform
-from delivery_log.contract import DeliveryLedger, Owner
+from delivery_log.contract import DeliveryLedger, Owner, PlatformControl
 from guards.contract import SeenBefore
+from guards.quota_contract import Limits, Quotas
+from guards.share import SharedOrLocal
 from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
 from streams.retry_waiter import RetryWaiter
@@ -43,6 +47,8 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     seen: SeenBefore
     publication: Publication
     connectors: Mapping[str, Connector]
+    quotas: Callable[[], Quotas]
+    """Makes a client of the quotas that all workers share."""
     observer: Observer
     schedule: RetrySchedule
     engine: EngineSettings
@@ -66,7 +72,11 @@ class RunningRole:
         waiter: RetryWaiter | None = None,
         tasks: Sequence[Callable[[], Awaitable[None]]] = (),
         owner: Owner | None = None,
+        gate: Gate | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
+        self.gate = gate
+        self._quotas = quotas
         self.name = name
         self.role = role
         self.waiter = waiter
@@ -91,6 +101,8 @@ class RunningRole:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._quotas is not None:
+            await self._quotas.close()
         for failure in failures:
             raise failure
 
@@ -152,8 +164,12 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
     connector = needs.connectors[platform]
     member = f"deliver-{platform}"
     owner = Owner(_static_name(needs, member) or str(uuid4()), needs.epoch)
+    quotas = SharedOrLocal(needs.quotas(), lambda: role.share())
+    gate = Gate(platform, holds=Holds(), quotas=quotas, scope_of=connector.quota_scope, observer=needs.observer)
+    gate.limits = limits(connector, None)
     engine = DeliveryEngine(
         connector=connector,
+        gate=gate,
         ledger=needs.ledger,
         publication=needs.publication,
         topics=needs.topics,
@@ -174,11 +190,15 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         role.done(record)
 
     dispatcher: KeyedDispatcher[IncomingRecord] = KeyedDispatcher(
-        handle, on_defect, in_flight=_IN_MEMORY, waiting=_IN_MEMORY
+        handle, on_defect, in_flight=_IN_MEMORY, waiting=_IN_MEMORY, share=_IN_MEMORY // 4
     )
 
     async def accept(record: IncomingRecord) -> None:
-        await dispatcher.submit(record.key if connector.ordering == "keyed" else None, record)
+        key = record.key if connector.ordering == "keyed" else None
+        if not await dispatcher.submit(key, record):
+            # The company has its share of memory: what is over waits in the ledger, so that others get their turn.
+            await engine.park(record)
+            role.done(record)
 
     async def drain(seconds: float) -> None:
         await dispatcher.drain(seconds)
@@ -204,7 +224,21 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         session_timeout=needs.session_timeout,
         fetch_wait=needs.fetch_wait,
     )
-    return RunningRole(deliver_role(platform), role, waiter=waiter, owner=owner)
+    return RunningRole(deliver_role(platform), role, waiter=waiter, owner=owner, gate=gate, quotas=quotas)
+
+
+def limits(connector: Connector, control: PlatformControl | None) -> Limits:
+    """What an operator set, else what the platform has; an operator's 0 is no limit."""
+
+    def either(own: int | None, wanted: int | None) -> int | None:
+        return own if wanted is None else wanted or None
+
+    control = control or PlatformControl()
+    return Limits(
+        either(connector.limits.per_second, control.per_second),
+        either(connector.limits.per_minute, control.per_minute),
+        either(connector.limits.per_day, control.per_day),
+    )
 
 
 def swept_platform(needs: RoleNeeds, platform: str) -> SweptPlatform:

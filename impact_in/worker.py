@@ -24,9 +24,12 @@ from delivery_log.contract import LedgerUnavailable, Progress
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.ledger import PostgresLedger
 from delivery_log.postgres.migrations import pending_migrations
+from delivery_log.postgres.platforms import PostgresPlatformLog
+from guards.quota_redis import RedisQuotas
 from guards.redis_memory import RedisSeenBefore
 from impact_in import roles as composition
 from impact_in.errors import StartError
+from impact_in.holding import Holding
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.operations.topics import missing_topics, partition_counts
 from impact_in.platforms import build_connectors
@@ -60,7 +63,8 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
         if pending:
             raise StartError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
         ledger = PostgresLedger(database)
-        seen = RedisSeenBefore.open(settings.redis_url, await ledger.identity())
+        identity = await ledger.identity()
+        seen = RedisSeenBefore.open(settings.redis_url, identity)
         stack.push_async_callback(seen.close)
         publisher = await KafkaPublisher.open(settings.kafka)
         stack.push_async_callback(publisher.close)
@@ -75,6 +79,7 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
             seen=seen,
             publication=publication,
             connectors=connectors,
+            quotas=lambda: RedisQuotas.open(settings.redis_url, identity),
             observer=observer,
             schedule=settings.retry,
             engine=EngineSettings(lease=settings.lease, request_timeout=settings.request_timeout),
@@ -91,7 +96,8 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
             if role.owner is not None and settings.instance is not None:
                 await ledger.release_leases(role.owner)
         sweeper = _sweeper(needs, partitions)
-        return await _until_stopped(settings, needs, running, sweeper, registry, stop)
+        holding = Holding(needs, PostgresPlatformLog(database), running, registry)
+        return await _until_stopped(settings, needs, running, sweeper, holding, registry, stop)
 
 
 async def _until_stopped(
@@ -99,6 +105,7 @@ async def _until_stopped(
     needs: RoleNeeds,
     running: list[RunningRole],
     sweeper: Sweeper,
+    holding: Holding,
     registry: CollectorRegistry,
     stop: asyncio.Event,
 ) -> int:
@@ -109,6 +116,7 @@ async def _until_stopped(
         background = [
             asyncio.create_task(needs.publication.run(), name="publication"),
             asyncio.create_task(sweeper.run(), name="sweeper"),
+            asyncio.create_task(holding.run(), name="holding"),
             asyncio.create_task(_report_progress(needs, running), name="progress"),
         ]
         stack.push_async_callback(_cancel, background)

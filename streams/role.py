@@ -108,6 +108,11 @@ class Role:
                     answer[partition.topic, partition.partition] = age
         return answer
 
+    def share(self) -> float:
+        """This member's part of the topic: its partitions of all."""
+        consumer = self._consumer()
+        return 0.0 if consumer is None else len(consumer.assignment()) / self._settings.partitions
+
     def lag(self) -> dict[tuple[str, int], int]:
         """(topic, partition) → records behind the last known end, those in work included."""
         consumer = self._consumer()

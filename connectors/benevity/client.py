@@ -9,7 +9,7 @@ from connectors.answers import AnswerReader
 from connectors.benevity import payload
 from connectors.benevity.answers import CODES
 from connectors.benevity.webhook import BenevityWebhook
-from connectors.contract import Ordering, Outcome, Shipment, Webhook
+from connectors.contract import Ordering, Outcome, RateLimits, Shipment, Webhook
 from connectors.http_client import HttpClient, checked_header, checked_url
 from connectors.redaction import credential_texts
 from connectors.request_headers import request_headers
@@ -36,6 +36,7 @@ class BenevityConnector:
 
     name: str = "benevity"
     ordering: Ordering = "keyed"
+    limits = RateLimits(per_minute=100, per_day=10_000)
     batch_size: int = 1
     webhook: Webhook = BenevityWebhook()
 
@@ -50,6 +51,9 @@ class BenevityConnector:
         credentials = credential_texts(settings.api_key, settings.signature_secret)
         self._answers = AnswerReader(CODES, lambda: credentials)
         self._http = HttpClient(request_timeout=settings.request_timeout, max_connections=settings.max_connections)
+
+    def quota_scope(self, organization_id: str) -> str:
+        return organization_id
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         return payload.understands(event)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from connectors.answers import AnswerReader
-from connectors.contract import Ordering, Outcome, Shipment, Webhook
+from connectors.contract import Ordering, Outcome, RateLimits, Shipment, Webhook
 from connectors.goodera import answers, payload
 from connectors.goodera.webhook import GooderaWebhook
 from connectors.http_client import HttpClient, checked_header, checked_url
@@ -32,6 +32,7 @@ class GooderaConnector:
 
     name: str = "goodera"
     ordering: Ordering = "additive"
+    limits = RateLimits(per_minute=100)
     batch_size: int
     webhook: Webhook = GooderaWebhook()
 
@@ -50,6 +51,9 @@ class GooderaConnector:
         credentials = credential_texts(settings.api_key)
         self._answers = AnswerReader(answers.CODES, lambda: credentials)
         self._http = HttpClient(request_timeout=settings.request_timeout, max_connections=settings.max_connections)
+
+    def quota_scope(self, organization_id: str) -> str:
+        return ""
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         return bool(event.metrics)

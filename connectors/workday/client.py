@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from connectors.answers import AnswerReader
-from connectors.contract import CredentialsRejected, Ordering, Outcome, Shipment, Webhook
+from connectors.contract import CredentialsRejected, Ordering, Outcome, RateLimits, Shipment, Webhook
 from connectors.http_client import HttpClient, checked_header, checked_url
 from connectors.redaction import credential_texts
 from connectors.request_headers import request_headers
@@ -42,6 +42,7 @@ class WorkdayConnector:
 
     name: str = "workday"
     ordering: Ordering = "keyed"
+    limits = RateLimits(per_second=10)
     batch_size: int = 1
     webhook: Webhook = WorkdayWebhook()
 
@@ -67,6 +68,9 @@ class WorkdayConnector:
         )
         self._fixed_credentials = credential_texts(settings.client_id, settings.client_secret)
         self._answers = AnswerReader(CODES, self._credentials)
+
+    def quota_scope(self, organization_id: str) -> str:
+        return ""
 
     def understands(self, event: ImpactMetricEvent) -> bool:
         return payload.understands(event)

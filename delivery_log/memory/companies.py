@@ -20,11 +20,14 @@ class MemoryCompanyRegistry:
             check_text(entry.organization_id)
         for entry in entries:
             self.state.company_platforms[entry.company_id, entry.platform] = entry
+            self.state.company_touched[entry.company_id, entry.platform] = self.state.clock()
         for row in self.state.deliveries.values():
             now_at = self.state.company_platforms.get((row.company_id, row.platform))
             # A lease that is over but was never given back is an attempt with an uncertain fate too.
             if now_at is None or not row.unfinished or row.uncertain_since is not None or row.lease_owner is not None:
                 continue
+            if now_at in entries and row.error_code == "ORG_FORBIDDEN" and row.next_attempt_at is not None:
+                row.next_attempt_at = min(row.next_attempt_at, self.state.clock())
             if row.organization_id != now_at.organization_id and now_at in entries:
                 row.organization_id = now_at.organization_id
                 row.updated_at = self.state.clock()

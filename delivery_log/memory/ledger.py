@@ -1,7 +1,7 @@
 """Twin of the delivery ledger. Reads like the statements in `delivery_log/sql/`; the suite holds the two together."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from delivery_log.contract import (
     Mismatch,
     NotYet,
     Owner,
+    Parked,
     Progress,
     ReadUpTo,
     Recorded,
@@ -198,9 +199,23 @@ class MemoryLedger:
             idempotency_key=key,
             replays=row.replays,
             failing_for=None if row.first_failed_at is None else (now - row.first_failed_at).total_seconds(),
-            to_deadline=None if row.deadline_at is None else (row.deadline_at - now).total_seconds(),
+            to_deadline=self._to_deadline(row, now),
             uncertain=uncertain_since is not None,
         )
+
+    def _to_deadline(self, row: DeliveryRecord, now: datetime) -> float | None:
+        if row.deadline_at is None or row.first_failed_at is None:
+            return None
+        held = sorted(
+            (max(hold.held_from, row.first_failed_at), min(hold.held_until, now))
+            for hold in self.state.holds.values()
+            if hold.platform == row.platform and hold.organization_id in (None, row.organization_id)
+        )
+        stood_still, counted_to = timedelta(), row.first_failed_at
+        for start, end in held:
+            stood_still += max(end - max(start, counted_to), timedelta())
+            counted_to = max(counted_to, end)
+        return (row.deadline_at - now + stood_still).total_seconds()
 
     async def finish(
         self,
@@ -292,6 +307,17 @@ class MemoryLedger:
     def _wake_siblings(self, ended: DeliveryRecord) -> tuple[Request, ...]:
         siblings = sorted(self._siblings(ended), key=lambda row: row.seq)[:_WAKE_AT_ONCE]
         return tuple(self._republish(row) for row in siblings if row.blocked)
+
+    async def park(self, waiting: Sequence[Parked]) -> None:
+        now = self.state.clock()
+        for one in waiting:
+            row = self.state.deliveries.get(one.delivery_id)
+            leased = row is not None and row.lease_until is not None and row.lease_until > now
+            if row is None or leased or not row.unfinished or row.hop != one.hop:
+                continue
+            row.blocked, row.published_hop = True, row.hop
+            if one.delay > 0:
+                row.next_attempt_at = max(row.next_attempt_at or now, now + timedelta(seconds=one.delay))
 
     async def release_leases(self, owner: Owner) -> int:
         now = self.state.clock()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from delivery_log.contract import AttemptRow, CompanyPlatform, Origin, StatusEvent
+from delivery_log.contract import AttemptRow, CompanyPlatform, HoldReason, Origin, PlatformControl, StatusEvent
 
 
 @dataclass(slots=True)
@@ -81,6 +81,16 @@ class StatusRecord:
 
 
 @dataclass(slots=True)
+class HoldRecord:
+    platform: str
+    organization_id: str | None
+    reason: HoldReason
+    owner: str
+    held_from: datetime
+    held_until: datetime
+
+
+@dataclass(slots=True)
 class MemoryState:
     """`clock` is the ledger's own clock; a test moves it."""
 
@@ -93,5 +103,8 @@ class MemoryState:
     status_events: dict[UUID, StatusRecord] = field(default_factory=dict)
     progress: dict[tuple[str, int], datetime] = field(default_factory=dict)
     progress_reported: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    company_touched: dict[tuple[UUID, str], datetime] = field(default_factory=dict)
+    controls: dict[str, PlatformControl] = field(default_factory=dict)
+    holds: dict[UUID, HoldRecord] = field(default_factory=dict)
     epoch: int = 0
     seq: int = 0

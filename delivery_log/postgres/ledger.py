@@ -19,6 +19,7 @@ from delivery_log.contract import (
     NotYet,
     Origin,
     Owner,
+    Parked,
     Progress,
     ReadUpTo,
     Recorded,
@@ -42,6 +43,7 @@ _FINISH = sql("finish")
 _RELEASE_LEASES = sql("release_leases")
 _REPORT_PROGRESS = sql("report_progress")
 _READ_PROGRESS = sql("read_progress")
+_PARK = sql("park")
 _SWEEP = sql("sweep")
 _EVENT_BODIES = sql("event_bodies")
 
@@ -240,6 +242,15 @@ class PostgresLedger:
                 )
             )
         return answers
+
+    async def park(self, waiting: Sequence[Parked]) -> None:
+        ordered = sorted(waiting, key=lambda one: one.delivery_id)
+        await self._database.fetch(
+            _PARK,
+            [one.delivery_id for one in ordered],
+            [one.hop for one in ordered],
+            [one.delay for one in ordered],
+        )
 
     async def release_leases(self, owner: Owner) -> int:
         return len(await self._database.fetch(_RELEASE_LEASES, owner.name, owner.epoch))

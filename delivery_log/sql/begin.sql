@@ -10,7 +10,7 @@ locked as materialized (
     select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update skip locked
 ),
 judged as materialized (
-    select c.ord, c.id, c.payload_hash, c.payload_sample, c.idempotency_key,
+    select c.ord, c.id, d.platform, c.payload_hash, c.payload_sample, c.idempotency_key,
            d.attempts, d.counted, d.replays, d.first_failed_at, d.deadline_at, d.uncertain_since,
            d.lease_owner, d.lease_started_at, d.lease_until, d.next_attempt_at,
            d.organization_id as current_organization_id, d.generation as current_generation,
@@ -81,7 +81,16 @@ select j.verdict, j.replays, j.current_organization_id, j.current_generation,
        j.counted + case when j.lease_owner is not null and not j.repeated then 1 else 0 end as counted,
        j.uncertain_since is not null or (j.lease_owner is not null and not j.repeated) as uncertain,
        extract(epoch from now() - j.first_failed_at)::float8 as failing_for,
-       extract(epoch from j.deadline_at - now())::float8 as to_deadline,
+       -- The clock stands still while the platform, or the organization, is held by anybody.
+       extract(epoch from j.deadline_at - now() + case when j.deadline_at is null then null else (
+           select coalesce(sum(upper(held) - lower(held)), interval '0')
+           from unnest((
+               select range_agg(tstzrange(h.held_from, h.held_until) * tstzrange(j.first_failed_at, now()))
+               from platform_holds h
+               where h.platform = j.platform and h.held_until > j.first_failed_at
+                 and (h.organization_id is null or h.organization_id = j.current_organization_id)
+           )) as held
+       ) end)::float8 as to_deadline,
        extract(epoch from case j.verdict
            when 'leased' then j.lease_until when 'not_yet' then j.next_attempt_at end - now())::float8 as remaining
 from judged j

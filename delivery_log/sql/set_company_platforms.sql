@@ -7,8 +7,17 @@ entered as (
     insert into company_platforms as c (company_id, platform, organization_id, enabled)
     select company_id, platform, organization_id, enabled from given order by company_id, platform
     on conflict (company_id, platform) do update
+    -- Also where nothing changes: whoever sets it wants it tried again (a 403 holds it until then).
     set organization_id = excluded.organization_id, enabled = excluded.enabled, updated_at = now()
-    where (c.organization_id, c.enabled) is distinct from (excluded.organization_id, excluded.enabled)
+),
+due as materialized (
+    select d.id
+    from given g
+    join impact_deliveries d on d.company_id = g.company_id and d.platform = g.platform
+    where d.status in ('pending', 'retrying') and d.error_code = 'ORG_FORBIDDEN' and d.lease_owner is null
+      and d.next_attempt_at > now()
+    order by d.id
+    for no key update of d
 ),
 waiting as materialized (
     select d.id, g.organization_id
@@ -22,6 +31,7 @@ waiting as materialized (
     for no key update of d
 )
 update impact_deliveries d
-set organization_id = w.organization_id, updated_at = now()
-from waiting w
-where d.id = w.id
+set organization_id = coalesce((select w.organization_id from waiting w where w.id = d.id), d.organization_id),
+    next_attempt_at = case when d.id in (select id from due) then now() else d.next_attempt_at end,
+    updated_at = now()
+where d.id in (select id from waiting union select id from due)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from impact_in.cli import companies, deliveries, publishing, running, setup
+from impact_in.cli import companies, deliveries, platforms, publishing, running, setup
 from impact_in.cli.ending import Status, explain
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for commands in (running, setup, publishing):
     commands.add_to(app)
 app.add_typer(companies.app, name="companies")
 app.add_typer(deliveries.app, name="deliveries")
+app.add_typer(platforms.app, name="platforms")
 
 
 def main() -> None:

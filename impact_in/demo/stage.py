@@ -15,12 +15,14 @@ import aiohttp
 from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.migrations import migrate
+from delivery_log.postgres.platforms import PostgresPlatformLog
 from impact_in.children import Child, inherited_env
 from impact_in.demo.events import demo_companies, registrations
 from impact_in.demo.options import DemoOptions
 from impact_in.embedded import EMBEDDED_BROKER
 from impact_in.local_stack import LocalStack, Servers
 from impact_in.local_stack.ports import free_port
+from impact_in.operations.platforms import UNLIMITED
 from impact_in.operations.topics import create_topics
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
@@ -91,6 +93,10 @@ class Stage:
         await create_topics(self.connection, self.topics, PLATFORMS, DELAYS, partitions=_PARTITIONS)
         registry = PostgresCompanyRegistry(self.database)
         await registry.set_company_platforms(registrations(self.companies, PLATFORMS))
+        if self._options.quotas == "none":
+            platforms = PostgresPlatformLog(self.database)
+            for platform in PLATFORMS:
+                await platforms.set_control(platform, UNLIMITED)
 
         worker_port = free_port()
         webhook_secrets = {f"{platform.upper()}_WEBHOOK_SECRET": secrets.token_hex(24) for platform in PLATFORMS}

@@ -30,7 +30,7 @@ from delivery_log.memory import MemoryState
 from guards.memory import MemorySeenBefore
 from tests.delivery.broker import Broker, Consumer, RetryTopics
 from tests.delivery.virtual_time import VirtualLoop, utc
-from tests.delivery.world import SCHEDULE, TOPICS, CheckedLedger, Watcher
+from tests.delivery.world import SCHEDULE, TOPICS, CheckedLedger, Watcher, gate
 
 INGEST = "ingest"
 POISON = "poison"
@@ -170,6 +170,7 @@ class Worker:
         platform = self.house.platforms[name]
         engine = DeliveryEngine(
             connector=Gated(platform, self.gate),  # type: ignore[arg-type]
+            gate=gate(platform, self.house.watcher),
             ledger=self._ledger,
             publication=self._publication,
             topics=TOPICS,
@@ -299,7 +300,7 @@ class House:
         for worker in self.workers.values():
             worker.gate.set()
         self.ledger.failures = self.broker.refusals = 0
-        for _ in range(200):
+        for _ in range(800):
             await self.pass_time(5.0)
             await self.turn()
             await asyncio.sleep(1e-6)

@@ -186,3 +186,18 @@ def test_whatever_the_load_each_key_keeps_its_order_and_everything_runs(
         loop.run_until_complete(run())
     finally:
         loop.close()
+
+
+async def test_a_key_holds_its_share_of_the_places_and_no_more() -> None:
+    going = asyncio.Event()
+
+    async def handle(item: str) -> None:
+        await going.wait()
+
+    dispatcher: KeyedDispatcher[str] = KeyedDispatcher(handle, lambda *_: None, waiting=8, share=2)
+    assert [await dispatcher.submit("hot", "x") for _ in range(4)] == [True, True, False, False]
+    assert await dispatcher.submit("other", "y")
+    going.set()
+    assert await dispatcher.drain(1)
+    assert await dispatcher.submit("hot", "x")
+    await dispatcher.drain(1)

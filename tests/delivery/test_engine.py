@@ -138,7 +138,7 @@ async def test_what_is_not_the_deliverys_fault_costs_it_nothing(outcome: Outcome
     engine, waiter = world.engine(), world.retry_topics()
     await engine.deliver(record)
     for _ in range(3):
-        await asyncio.sleep(400)  # further than the deadline would be
+        await asyncio.sleep(601)  # further than the deadline would be, and than a probe has to wait
         assert waiter.forward_due() == 1
         await engine.deliver(world.last(world.topic))
     row = world.row(of)
@@ -157,7 +157,7 @@ async def test_a_longer_retry_after_takes_the_shortest_topic_that_is_not_shorter
 
 
 async def test_a_wish_longer_than_any_topic_waits_in_the_ledger_and_is_not_sent_early() -> None:
-    world = world_with(Throttled(after=600))
+    world = world_with(Unavailable(after=600, http_status=503))
     of = event()
     [record] = await world.arrive(of)
     engine = world.engine()

@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 from connectors.contract import Connector
 from connectors.recording import RecordingConnector
 from delivery.engine import DeliveryEngine, EngineSettings
+from delivery.gate import Gate
+from delivery.holding import Holds
 from delivery.ingest import Ingest
-from delivery.observer import AttemptMade, Happening, RecordSkipped, Trouble
+from delivery.observer import AttemptMade, Happening, Observer, RecordSkipped, Trouble
 from delivery.ports import IncomingRecord, Publisher
 from delivery.publication import Publication
 from delivery.records import request_record
@@ -35,6 +37,7 @@ from delivery_log.contract import (
 from delivery_log.memory import MemoryLedger, MemoryState
 from delivery_log.memory.state import DeliveryRecord
 from guards.memory import MemorySeenBefore
+from guards.quota_memory import MemoryQuotas
 from schemas import Topics, avro, content_hash
 from schemas.event import ImpactMetricEvent, MetricEntry, to_avro
 from schemas.identity import delivery_id
@@ -66,6 +69,12 @@ def event(company: UUID | None = None, **changes: Any) -> ImpactMetricEvent:
 
 def raw(of: ImpactMetricEvent) -> bytes:
     return avro.encode_single_object(to_avro(of))
+
+
+def gate(connector: Connector, observer: Observer) -> Gate:
+    """One that nothing is held at yet, and no limit set."""
+    quotas = MemoryQuotas(clock=lambda: asyncio.get_running_loop().time())
+    return Gate(connector.name, holds=Holds(), quotas=quotas, scope_of=connector.quota_scope, observer=observer)
 
 
 class Watcher:
@@ -246,6 +255,7 @@ class World:
     ) -> DeliveryEngine:
         return DeliveryEngine(
             connector=connector or self.connector,
+            gate=gate(connector or self.connector, self.watcher),
             ledger=self.ledger,
             publication=publication or self.publication(),
             topics=TOPICS,

@@ -91,6 +91,11 @@ class PostgresBackend:
             "updated_at = updated_at - make_interval(secs => $1)",
             seconds,
         )
+        await self.database.fetch(
+            "update platform_holds set held_from = held_from - make_interval(secs => $1), "
+            "held_until = held_until - make_interval(secs => $1)",
+            seconds,
+        )
 
     async def row(self, delivery_id: UUID) -> dict[str, Any]:
         rows = await self.database.fetch("select * from impact_deliveries where id = $1", delivery_id)

@@ -138,6 +138,10 @@ class Platforms:
     def received(self, platform: str) -> dict[str, Any]:
         return dict(ask(f"{self._urls[platform]}/_received")[1])
 
+    def requests(self, platform: str) -> list[dict[str, Any]]:
+        """Every request of a platform, in its order."""
+        return list(ask(f"{self._urls[platform]}/_received/requests?after=0&limit=1000")[1]["items"])
+
     def outage(self, kind: str | None) -> None:
         """Of all platforms: `503`, or None for its end."""
         for url in self._urls.values():

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -193,6 +194,8 @@ async def test_a_worker_that_is_told_to_stop_in_full_flow_drains_and_the_next_on
     house: House,
 ) -> None:
     await house.set_up("--latency-ms", "30")
+    for platform in PLATFORMS:
+        house.done("platforms", "set", platform, "--unlimited")
     first, _ = await house.worker()
     house.publish(600)
 
@@ -211,6 +214,52 @@ async def test_a_worker_that_is_told_to_stop_in_full_flow_drains_and_the_next_on
     assert house.platforms.effects() == dict.fromkeys(PLATFORMS, 600)
     assert house.repeated() == 0
     await house.everything_is_committed()
+
+
+async def test_a_paused_platform_waits_while_the_others_go_on_and_goes_on_when_it_is_resumed(furnished: House) -> None:
+    furnished.done("platforms", "pause", "benevity")
+    await furnished.worker()
+    furnished.publish(12)
+    await furnished.delivered(12, "goodera", "workday")
+    assert furnished.platforms.effects()["benevity"] == 0
+    [benevity, *_] = json.loads(furnished.done("platforms", "status", "--json"))["items"]
+    assert (benevity["platform"], benevity["paused"], benevity["heldReason"]) == ("benevity", True, "paused")
+    assert benevity["limits"] == {"perSecond": None, "perMinute": 100, "perDay": 10_000}
+    furnished.done("platforms", "resume", "benevity")
+    await furnished.delivered(12, "benevity")
+    assert await rows(furnished.database, "select from delivery_attempts where attempt > 1") == []
+    await furnished.everything_is_committed()
+
+
+async def test_rejected_credentials_hold_a_platform_and_cost_nobody_an_attempt(furnished: House) -> None:
+    right = furnished.env["GOODERA_API_KEY"]
+    furnished.env["GOODERA_API_KEY"] = "wrong"
+    worker, _ = await furnished.worker()
+    furnished.publish(12)
+    await furnished.delivered(12, "benevity", "workday")
+
+    async def held() -> bool:
+        items = json.loads(furnished.done("platforms", "status", "--json"))["items"]
+        return any(one["platform"] == "goodera" and not one["credentialsOk"] for one in items)
+
+    await eventually(held, timeout=30, what="the platform is held")
+    assert await worker.stop(timeout=40) == 0
+    furnished.env["GOODERA_API_KEY"] = right
+    await furnished.worker()
+    await furnished.delivered(12)
+    assert await rows(furnished.database, "select from delivery_attempts where counted and outcome <> 'accepted'") == []
+
+
+async def test_no_second_holds_more_requests_than_the_limit_set(furnished: House) -> None:
+    furnished.done("platforms", "set", "workday", "--per-second", "4")
+    await furnished.worker()
+    furnished.publish(30)
+    await furnished.delivered(30)
+    times = sorted(datetime.fromisoformat(one["at"]) for one in furnished.platforms.requests("workday"))
+    assert len(times) == 30
+    # As the platform sees them: a request may take a little longer on its way than the one before.
+    windows = [later - earlier for earlier, later in zip(times, times[4:], strict=False)]
+    assert min(windows) > timedelta(seconds=0.9)
 
 
 async def test_roles_run_in_processes_of_their_own(furnished: House) -> None:

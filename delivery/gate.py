@@ -1,0 +1,106 @@
+"""admit: a delivery waits here, in memory and unleased, until platform, organization and quota let it go.
+
+Waiting costs no attempt and no place among those in flight. Whoever waits for a scope's quota waits in a queue: one of
+them asks, the others stand behind.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+import msgspec
+
+from connectors.contract import Outcome
+from delivery.holding import Holds
+from delivery.observer import Observer, Trouble
+from guards.quota_contract import Granted, Limits, Quotas, QuotasOutOfReach, Wait
+
+# So often whoever waits looks again: what an operator changed takes effect within it.
+_LOOK_SECONDS = 1.0
+
+
+class Pass(msgspec.Struct, frozen=True):
+    """Leave to send one request. Hand it back: `used`, or `unused`."""
+
+    organization: str
+    scope: str
+    granted: Granted | None
+    counts: bool
+    """Whether a failure counts against the delivery: not one that was let through as a probe."""
+
+
+class Gate:
+    """One platform's. `scope_of(organization)` names the quota's scope; `limits` may change at any time."""
+
+    def __init__(
+        self, platform: str, *, holds: Holds, quotas: Quotas, scope_of: Callable[[str], str], observer: Observer
+    ) -> None:
+        self.platform = platform
+        self.holds = holds
+        self.limits = Limits()
+        self._quotas = quotas
+        self._scope_of = scope_of
+        self._observer = observer
+        self._turnstiles: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def organization_wait(self, organization: str) -> float:
+        """Seconds for which this organization alone is held; who gets 0.0 while it is held is the probe. That long is
+        no time to wait in memory."""
+        return self.holds.organization_wait(organization, asyncio.get_running_loop().time())
+
+    async def enter(self, organization: str) -> Pass:
+        """Waits until a request for this organization may be sent. Ask `organization_wait` before."""
+        clock = asyncio.get_running_loop().time
+        scope = self._scope_of(organization)
+        async with self._turnstiles[scope]:
+            granted = None
+            while True:
+                wait = self.holds.scope_wait(scope, clock()) or self.holds.platform_wait(clock())
+                if wait == 0.0:
+                    counts = self.holds.counts
+                    granted = await self._take(scope)
+                    if not isinstance(granted, Wait):
+                        return Pass(organization, scope, granted, counts)
+                    if not counts:
+                        self.holds.released(clock())
+                    wait = granted.after
+                await asyncio.sleep(min(wait, _LOOK_SECONDS))
+
+    async def unused(self, leave: Pass) -> None:
+        """Nothing was sent: the grant goes back, and another may be the probe."""
+        self.abandoned(leave)
+        if leave.granted is not None:
+            try:
+                await self._quotas.give_back(self._quota(leave.scope), leave.granted)
+            except QuotasOutOfReach as error:
+                self._observer.notice(Trouble("quota_give_back", str(error)))
+
+    def abandoned(self, leave: Pass) -> None:
+        """Cut off, perhaps sent: the grant stays counted, and another may be the probe."""
+        now = asyncio.get_running_loop().time()
+        self.holds.organization_released(leave.organization, now)
+        if not leave.counts:
+            self.holds.released(now)
+
+    def used(self, leave: Pass, outcome: Outcome) -> bool:
+        """What came of it; whether the attempt counts as far as holding decides it."""
+        now = asyncio.get_running_loop().time()
+        self.holds.learn(outcome, leave.organization, leave.scope, now, probe=not leave.counts)
+        return leave.counts and self.holds.counts
+
+    def _quota(self, scope: str) -> str:
+        return f"{self.platform}:{scope}"
+
+    async def _take(self, scope: str) -> Granted | Wait | None:
+        """None: no limit is set, nobody needs to be asked."""
+        limits = self.limits
+        if limits == _UNLIMITED:
+            return None
+        try:
+            return await self._quotas.take(self._quota(scope), limits)
+        except QuotasOutOfReach as error:
+            self._observer.notice(Trouble("quota_take", str(error)))
+            return Wait(_LOOK_SECONDS)
+
+
+_UNLIMITED = Limits()

@@ -1,0 +1,56 @@
+"""Operators' settings for platforms, and workers' holds, in PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from delivery_log.contract import HeldNow, Hold, PlatformControl
+from delivery_log.postgres.database import Database, sql
+
+_CONTROLS = sql("platform_controls")
+_SET_CONTROLS = sql("set_platform_controls")
+_REPORT_HOLDS = sql("report_holds")
+_CURRENT_HOLDS = sql("current_holds")
+_TOUCHED = sql("touched_organizations")
+
+
+class PostgresPlatformLog:
+    """`delivery_log.contract.PlatformLog` on a migrated database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def controls(self) -> dict[str, PlatformControl]:
+        found: dict[str, dict[str, Any]] = {}
+        for row in await self._database.fetch(_CONTROLS):
+            if row["name"] in PlatformControl.__struct_fields__:
+                found.setdefault(row["platform"], {})[row["name"]] = row["value"]
+        return {platform: PlatformControl(**values) for platform, values in found.items()}
+
+    async def set_control(self, platform: str, changes: Mapping[str, bool | int | None]) -> None:
+        names = sorted(changes)
+        values = [None if changes[name] is None else msgspec.json.encode(changes[name]).decode() for name in names]
+        await self._database.fetch(_SET_CONTROLS, [platform] * len(names), names, values)
+
+    async def report_holds(self, holds: Sequence[Hold], *, owner: str) -> None:
+        if not holds:
+            return
+        ordered = sorted(holds, key=lambda hold: hold.id)
+        await self._database.fetch(
+            _REPORT_HOLDS,
+            [hold.id for hold in ordered],
+            [hold.platform for hold in ordered],
+            [hold.organization_id for hold in ordered],
+            [hold.reason for hold in ordered],
+            [hold.age for hold in ordered],
+            owner,
+            once=True,
+        )
+
+    async def touched(self, platform: str, organizations: Sequence[str], *, within: float) -> list[str]:
+        rows = await self._database.fetch(_TOUCHED, platform, list(organizations), within)
+        return [row["organization_id"] for row in rows]
+
+    async def held_now(self, *, within: float = 5.0) -> list[HeldNow]:
+        return [HeldNow(**dict(row)) for row in await self._database.fetch(_CURRENT_HOLDS, within)]

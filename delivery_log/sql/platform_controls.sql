@@ -1,0 +1,1 @@
+select platform, name, value from platform_settings

@@ -1,0 +1,157 @@
+"""What every platforms' log promises, and that deadlines stand still while something is held."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from delivery_log.contract import CompanyPlatform, CompanyRegistry, Go, Hold, Parked, PlatformControl, PlatformLog
+from delivery_log.memory.companies import MemoryCompanyRegistry
+from delivery_log.memory.platforms import MemoryPlatformLog
+from delivery_log.postgres.companies import PostgresCompanyRegistry
+from delivery_log.postgres.platforms import PostgresPlatformLog
+from tests.delivery_log.ledger_backends import Backend, MemoryBackend, PostgresBackend, postgres_backend
+from tests.delivery_log.test_ledger import accepted, begin, claim, finish, later, one_delivery, siblings, sweep
+
+
+@pytest.fixture(
+    params=[pytest.param("memory", marks=pytest.mark.fast), pytest.param("postgres", marks=pytest.mark.servers)]
+)
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "memory" else request.getfixturevalue("database_url")
+
+
+@pytest.fixture
+async def backend(url: str | None) -> AsyncIterator[Backend]:
+    if url is None:
+        yield MemoryBackend()
+        return
+    async with postgres_backend(url) as real:
+        yield real
+
+
+@pytest.fixture
+def log(backend: Backend) -> PlatformLog:
+    if isinstance(backend, MemoryBackend):
+        return MemoryPlatformLog(backend.state)
+    assert isinstance(backend, PostgresBackend)
+    return PostgresPlatformLog(backend.database)
+
+
+def hold(**changes: Any) -> Hold:
+    values: dict[str, Any] = {
+        "id": uuid4(),
+        "platform": "benevity",
+        "organization_id": None,
+        "reason": "breaker",
+        "age": 0.0,
+    }
+    return Hold(**(values | changes))
+
+
+async def test_what_an_operator_set_is_kept_until_it_is_taken_back(log: PlatformLog) -> None:
+    assert await log.controls() == {}
+    await log.set_control("benevity", {"paused": True, "per_minute": 50})
+    await log.set_control("goodera", {"per_day": 0})
+    assert await log.controls() == {
+        "benevity": PlatformControl(paused=True, per_minute=50),
+        "goodera": PlatformControl(per_day=0),
+    }
+    await log.set_control("benevity", {"paused": None, "per_second": 3})
+    assert (await log.controls())["benevity"] == PlatformControl(per_minute=50, per_second=3)
+
+
+async def test_holds_are_seen_while_somebody_renews_them(log: PlatformLog, backend: Backend) -> None:
+    breaker, forbidden = hold(age=4.0), hold(reason="forbidden", organization_id="org")
+    await log.report_holds([breaker, forbidden], owner="w1")
+    held = await log.held_now()
+    assert [(item.reason, item.organization_id, item.owner) for item in held] == [
+        ("breaker", None, "w1"),
+        ("forbidden", "org", "w1"),
+    ]
+    assert 4.0 <= held[0].age < 9.0
+    await backend.pass_time(6)
+    await log.report_holds([breaker], owner="w1")
+    assert [item.reason for item in await log.held_now()] == ["breaker"]
+    await log.report_holds([], owner="w1")
+
+
+async def test_an_operators_touch_is_seen_for_a_while_and_makes_the_forbidden_due(
+    log: PlatformLog, backend: Backend
+) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    forbidden = later(request, outcome="forbidden", counted=False, error_code="ORG_FORBIDDEN", delay=600.0)
+    [finished] = await finish(backend, forbidden)
+    assert await log.touched("goodera", ["org"], within=3.0) == []
+    entry = CompanyPlatform(company_id=request.company_id, platform="benevity", organization_id="org")
+    await registry_of(backend).set_company_platforms([entry])  # nothing changes by it
+    assert await log.touched("benevity", ["org", "another"], within=3.0) == ["org"]
+    [go] = await begin(backend, claim(request, hop=finished.hop))
+    assert isinstance(go, Go)
+
+
+async def test_what_is_parked_waits_for_its_elders_end_or_for_its_time(backend: Backend) -> None:
+    elder, younger = await siblings(backend, 2)
+    await backend.ledger.park([Parked(younger.delivery_id, 9), Parked(younger.delivery_id, 1)])
+    await begin(backend, claim(elder))
+    [finished] = await finish(backend, accepted(elder))
+    assert [request.delivery_id for request in finished.woken] == [younger.delivery_id]
+    await backend.ledger.park([Parked(younger.delivery_id, 2, delay=600.0)])
+    await backend.pass_time(599)
+    assert await sweep(backend) == []
+    await backend.pass_time(2)
+    assert await sweep(backend) == [(younger.delivery_id, "woken", 3)]
+
+
+async def test_what_is_leased_or_has_moved_on_is_not_parked(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    await backend.ledger.park([Parked(request.delivery_id, 1)])
+    assert (await backend.row(request.delivery_id))["blocked"] is False
+
+
+def registry_of(backend: Backend) -> CompanyRegistry:
+    if isinstance(backend, MemoryBackend):
+        return MemoryCompanyRegistry(backend.state)
+    assert isinstance(backend, PostgresBackend)
+    return PostgresCompanyRegistry(backend.database)
+
+
+async def failed_once(backend: Backend) -> tuple[UUID, Any]:
+    """A delivery in its first retry, due now; its deadline is 30 s from its failure."""
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    [finished] = await finish(backend, later(request))
+    return request.delivery_id, claim(request, hop=finished.hop)
+
+
+async def to_deadline(backend: Backend, again: Any) -> float:
+    [go] = await begin(backend, again)
+    assert isinstance(go, Go)
+    assert go.to_deadline is not None
+    return go.to_deadline
+
+
+@pytest.mark.parametrize(
+    ("holds", "stood_still"),
+    [
+        ([], 0),
+        ([hold(age=20.0)], 20),
+        # Of several workers, and for several reasons: the time is counted once.
+        ([hold(age=20.0), hold(age=15.0, reason="credentials")], 20),
+        ([hold(age=20.0, platform="goodera")], 0),
+        ([hold(age=20.0, reason="forbidden", organization_id="org")], 20),
+        ([hold(age=20.0, reason="forbidden", organization_id="another")], 0),
+        # Held before the delivery failed for the first time: not the delivery's.
+        ([hold(age=100.0)], 25),
+    ],
+)
+async def test_a_deadline_stands_still_while_its_platform_or_organization_is_held(
+    backend: Backend, log: PlatformLog, holds: list[Hold], stood_still: float
+) -> None:
+    _, again = await failed_once(backend)
+    await backend.pass_time(25)
+    await log.report_holds(holds, owner="w1")
+    assert await to_deadline(backend, again) == pytest.approx(30 - 25 + stood_still, abs=2.0)
