@@ -6,7 +6,7 @@ ARGS ?=
 ROOMS := schemas connectors guards delivery_log delivery streams webhook_gateway impact_in
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-kafka lint format lock kafka-jars clean
+.PHONY: help venv demo test test-fast test-kafka bench lint format lock kafka-jars clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,15 @@ test-fast: venv ## the tests that need no server, within a minute
 test-kafka: venv ## the lane on Apache Kafka: KAFKA_BOOTSTRAP_SERVERS, else Docker, else Java 17 with Maven
 	$(BIN)/python -m pytest -m kafka $(ARGS)
 
+bench: venv kafka-jars ## speed beside a bare loop, on a quiet machine (ARGS="--quick whole_way"); docs/benchmarks.md
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
 lint: venv ## style, format, types, rooms (import-linter) and declared dependencies, changing nothing
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy tests/servers tests/conftest.py
+	$(BIN)/mypy benchmarks
 	$(BIN)/lint-imports
 	$(BIN)/deptry . $(addprefix --known-first-party ,$(ROOMS)) --ignore DEP002
 

@@ -55,6 +55,7 @@ from schemas.trace import child_of
 _WAIT_FOR_LEASE = 5.0
 _WAIT_FOR_TIME = 1.0
 _BUSY_SECONDS = 0.25
+_LEASE_SPENT = "LEASE_SPENT"
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,17 @@ class _Begun(NamedTuple):
     verdict: Verdict
     asked_at: float
     """The loop's time when the ledger was asked: the lease has run since then at most."""
+
+
+class _Sent(NamedTuple):
+    """A request that was made, and what came of it."""
+
+    go: Go
+    outcome: Outcome
+    started_at: datetime
+    duration: float
+    traceparent: str
+    counts: bool
 
 
 class DeliveryEngine:
@@ -147,22 +159,25 @@ class DeliveryEngine:
                 await self._park_for(prepared.request, wait)
                 return None
             leave = await self._gate.enter(prepared.organization_id)
+        sent = None
         try:
-            # A place among those in flight is held while something happens, not while this one waits for its time.
+            # A place among those in flight is held from the lease to the platform's answer, and not while this one
+            # waits for its time, or for the ledger to write the answer down.
             async with self._places:
                 verdict, asked_at = await self._begin.submit(prepared.claim())
                 if isinstance(verdict, Go):
-                    leave = leave or await self._gate.enter(prepared.organization_id)
-                    used, leave = leave, None
-                    await self._attempt(record, prepared, verdict, asked_at, used)
-                    return None
-                if isinstance(verdict, Unrepeatable):
-                    await self._give_up(prepared, verdict)
-                    return None
-                return verdict
+                    used, leave = leave or await self._gate.enter(prepared.organization_id), None
+                    sent = await self._attempt(prepared, verdict, asked_at, used)
         finally:
             if leave is not None:
                 await self._gate.unused(leave)
+        if sent is not None:
+            await self._conclude(record, prepared.request, sent)
+            return None
+        if isinstance(verdict, Unrepeatable):
+            await self._give_up(prepared, verdict)
+            return None
+        return verdict
 
     async def park(self, record: IncomingRecord) -> None:
         """For a record of a company that has enough in memory: its row waits in the ledger. May be acked then."""
@@ -201,18 +216,22 @@ class DeliveryEngine:
 
     # ---- send, finish, route
 
-    async def _attempt(self, record: IncomingRecord, prepared: Prepared, go: Go, asked_at: float, leave: Pass) -> None:
-        request = prepared.request
+    async def _attempt(self, prepared: Prepared, go: Go, asked_at: float, leave: Pass) -> _Sent:
         started_at, started = datetime.now(UTC), time.monotonic()
-        traceparent = child_of(request.traceparent)
+        traceparent = child_of(prepared.request.traceparent)
         try:
             outcome = await self._send(prepared, go, traceparent, asked_at)
         except asyncio.CancelledError:
             self._gate.abandoned(leave)
             raise
-        duration = time.monotonic() - started
-        counts = self._gate.used(leave, outcome)
-        decision = decide(outcome, go, self._schedule, counts=counts)
+        # A worker that stood still is no fault of the delivery's.
+        counts = self._gate.used(leave, outcome) and outcome.error_code != _LEASE_SPENT
+        return _Sent(go, outcome, started_at, time.monotonic() - started, traceparent, counts)
+
+    async def _conclude(self, record: IncomingRecord, request: DeliveryRequest, sent: _Sent) -> None:
+        """finish, route."""
+        go, outcome = sent.go, sent.outcome
+        decision = decide(outcome, go, self._schedule, counts=sent.counts)
         finished = await self._finished(
             Result(
                 delivery_id=request.delivery_id,
@@ -222,8 +241,8 @@ class DeliveryEngine:
                 then=decision.then,
                 delay=decision.delay,
                 fate_known=decision.fate_known,
-                started_at=started_at,
-                duration_ms=duration * 1_000,
+                started_at=sent.started_at,
+                duration_ms=sent.duration * 1_000,
                 http_status=outcome.http_status,
                 error_code=decision.error_code,
                 error_message=outcome.error_message,
@@ -239,12 +258,12 @@ class DeliveryEngine:
                 company_id=request.event.company_id,
                 attempt=go.attempt,
                 outcome=outcome,
-                duration=duration,
+                duration=sent.duration,
                 counted=decision.counted,
                 decision=decision.then,
                 delay=decision.delay,
                 idempotency_key=go.idempotency_key,
-                traceparent=traceparent,
+                traceparent=sent.traceparent,
                 applied=finished.applied,
                 waited=_since(request, record),
             )
@@ -261,7 +280,7 @@ class DeliveryEngine:
         limit = min(self._settings.request_timeout + 5.0, self._settings.lease * 0.9)
         if asyncio.get_running_loop().time() - asked_at + limit > self._settings.lease:
             return Unavailable(
-                error_code="LEASE_SPENT", error_message="this worker stood still; nothing was sent", fate_known=True
+                error_code=_LEASE_SPENT, error_message="this worker stood still; nothing was sent", fate_known=True
             )
         shipment = Shipment(
             delivery_id=prepared.request.delivery_id,

@@ -5,8 +5,11 @@ The standard library's logging goes the same way, so that the libraries' lines l
 
 import logging
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import structlog
 
 # What these say of every record, commit and heartbeat is not for an operator.
@@ -21,6 +24,7 @@ def configure(*, level: str = "info", production: bool = False, quiet: bool = Fa
     `quiet`: for a command that ends with one line of its own about a server it cannot reach; the Kafka client's lines
     about each connection that fails would only stand before it.
     """
+    _Format.production = production
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -49,6 +53,25 @@ def configure(*, level: str = "info", production: bool = False, quiet: bool = Fa
         logging.getLogger(name).setLevel(logging.CRITICAL if quiet else max(logging.WARNING, root.level))
     for name in _PATIENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def write_line(logger: str, event: str, fields: Mapping[str, object]) -> None:
+    """One line at info, as the others look, for what happens thousands of times a second: structlog's way through the
+    standard library costs a tenth of a delivery. Call after `configure`."""
+    if logging.getLogger(logger).isEnabledFor(logging.INFO):
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        if _Format.production:
+            line = msgspec.json.encode(
+                {**fields, "event": event, "logger": logger, "level": "info", "timestamp": moment}
+            )
+            sys.stderr.write(line.decode() + "\n")
+        else:
+            told = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+            sys.stderr.write(f"{moment} [info     ] {event:<30} [{logger}] {told}\n")
+
+
+class _Format:
+    production = False
 
 
 def _last(*, production: bool) -> list[Any]:

@@ -16,7 +16,10 @@ from delivery.observer import (
     Swept,
     Trouble,
 )
+from impact_in.logs import write_line
 from schemas.trace import trace_id
+
+_LOGGER = "impact_in.delivery"
 
 # A platform can make up error codes; a metric's label cannot hold them all.
 _LABEL_VALUES = 50
@@ -39,7 +42,7 @@ class LogObserver:
     """One line an attempt (`delivery.attempted`), and one for what is no matter of course."""
 
     def __init__(self) -> None:
-        self._log = structlog.get_logger("impact_in.delivery")
+        self._log = structlog.get_logger(_LOGGER)
 
     def notice(self, happening: Happening) -> None:
         match happening:
@@ -64,25 +67,28 @@ class LogObserver:
 
     def _attempted(self, attempt: AttemptMade) -> None:
         outcome: Answer = attempt.outcome
-        self._log.info(
+        write_line(
+            _LOGGER,
             "delivery.attempted",
-            platform=attempt.platform,
-            delivery_id=str(attempt.delivery_id),
-            event_id=str(attempt.event_id),
-            company_id=str(attempt.company_id),
-            attempt=attempt.attempt,
-            outcome=type(outcome).__name__.lower(),
-            decision=attempt.decision,
-            counted=attempt.counted,
-            applied=attempt.applied,
-            http_status=outcome.http_status,
-            error_code=outcome.error_code,
-            error_message=outcome.error_message,
-            transaction_id=outcome.transaction_id,
-            duration_ms=round(attempt.duration * 1000, 1),
-            retry_in=attempt.delay or None,
-            idempotency_key=str(attempt.idempotency_key),
-            trace_id=trace_id(attempt.traceparent),
+            {
+                "platform": attempt.platform,
+                "delivery_id": str(attempt.delivery_id),
+                "event_id": str(attempt.event_id),
+                "company_id": str(attempt.company_id),
+                "attempt": attempt.attempt,
+                "outcome": type(outcome).__name__.lower(),
+                "decision": attempt.decision,
+                "counted": attempt.counted,
+                "applied": attempt.applied,
+                "http_status": outcome.http_status,
+                "error_code": outcome.error_code,
+                "error_message": outcome.error_message,
+                "transaction_id": outcome.transaction_id,
+                "duration_ms": round(attempt.duration * 1000, 1),
+                "retry_in": attempt.delay or None,
+                "idempotency_key": str(attempt.idempotency_key),
+                "trace_id": trace_id(attempt.traceparent),
+            },
         )
 
 
