@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import uuid4
+from zlib import crc32
 
 import msgspec
 
@@ -21,6 +22,7 @@ from delivery_log.contract import DeliveryLedger, Owner, PlatformControl
 from guards.contract import SeenBefore
 from guards.quota_contract import Limits, Quotas
 from guards.share import SharedOrLocal
+from schemas.durations import format_duration
 from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
 from streams.retry_waiter import RetryWaiter
@@ -216,7 +218,7 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
     waiter = RetryWaiter(
         connection=needs.connection,
         group=retry_group(platform),
-        instance=_group_member(needs, f"retry-{platform}"),
+        instance=_retry_member(needs, platform),
         topics={needs.topics.retry(platform, delay): delay.total_seconds() for delay in needs.schedule.topics()},
         destination=topic,
         publication=needs.publication,
@@ -256,6 +258,14 @@ def _static_name(needs: RoleNeeds, member: str) -> str | None:
 
 def _group_member(needs: RoleNeeds, member: str) -> str | None:
     return _static_name(needs, member) if needs.static_membership else None
+
+
+def _retry_member(needs: RoleNeeds, platform: str) -> str | None:
+    """Another name for other retry topics: a static member that comes back under its old name is given what it had
+    before, and would not read the new ones until the next rebalance."""
+    member = _group_member(needs, f"retry-{platform}")
+    delays = ",".join(format_duration(delay) for delay in needs.schedule.topics())
+    return None if member is None else f"{member}-{crc32(delays.encode()):08x}"
 
 
 def _settings(needs: RoleNeeds, topic: str, member: str) -> RoleSettings:
