@@ -32,16 +32,14 @@ _CONFIRM_SECONDS = 30.0
 
 def run_demo(options: DemoOptions) -> int:
     """Exit status: 0 where everything finished and the ledger holds, else 1."""
-    try:
-        return asyncio.run(_run(options))
-    except KeyboardInterrupt:
-        return 1
+    return asyncio.run(_run(options))
 
 
 async def _run(options: DemoOptions) -> int:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGINT):  # also where a shell's background job has it ignored
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     console = Console(stderr=True)
     if not options.json:
         console.print("Starting a broker, PostgreSQL, Valkey, three simulated platforms, a gateway and a worker …")
