@@ -40,7 +40,7 @@ async def _run(options: DemoOptions) -> int:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):  # also where a shell's background job has it ignored
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     if not options.json:
         console.print("Starting a broker, PostgreSQL, Valkey, three simulated platforms, a gateway and a worker …")
     try:
