@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
+import hypothesis
 import pytest
 import redis
 
@@ -32,6 +33,10 @@ from impact_in.local_stack.ports import free_port as find_free_port
 from tests.servers.kafka import GivenKafka, KafkaServer, NoKafka, find_kafka
 
 pytest_plugins = ["tests.servers.skips"]
+
+# No stop-watch: hypothesis' 200 ms an example fail a test where the machine is busy, and say nothing of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 T = TypeVar("T")
 
