@@ -9,8 +9,7 @@ from typing import NamedTuple
 import aiokafka.client
 import structlog
 import uvloop
-from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter
 
 from connectors.contract import Webhook
 from delivery_log.postgres.database import Database
@@ -19,6 +18,7 @@ from delivery_log.postgres.migrations import pending_migrations
 from delivery_log.postgres.statuses import PostgresStatusLog
 from guards.redis_memory import RedisSeenBefore
 from impact_in.errors import StartError
+from impact_in.exposition import metrics_handler
 from impact_in.platforms import webhooks
 from impact_in.settings import Settings
 from streams.connection import KafkaConnection
@@ -122,10 +122,7 @@ async def _run(settings: Settings, listening: Callable[[str, int], None]) -> Non
             )
         )
 
-        async def metrics(request: web.Request) -> web.Response:
-            return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
-
-        app.router.add_get("/metrics", metrics)
+        app.router.add_get("/metrics", metrics_handler(registry))
         try:
             await serve(app, host=settings.host, port=settings.port, drain=settings.drain_seconds, listening=listening)
         except OSError as error:

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 import uvloop
 from aiohttp import web
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from delivery.engine import EngineSettings
 from delivery.observer import Trouble
@@ -31,6 +31,7 @@ from guards.quota_redis import RedisQuotas
 from guards.redis_memory import RedisSeenBefore
 from impact_in import roles as composition
 from impact_in.errors import StartError
+from impact_in.exposition import metrics_handler
 from impact_in.holding import Holding
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.operations.topics import missing_topics, partition_counts
@@ -223,11 +224,10 @@ async def _serve_health(
         body = {"status": "ready" if whole else "not_ready", "roles": states}
         return web.json_response(body, status=200 if whole else 503)
 
-    async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": "text/plain; version=0.0.4"})
-
     app = web.Application()
-    app.add_routes([web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics)])
+    app.add_routes(
+        [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics_handler(registry))]
+    )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -113,11 +113,6 @@ class RetryWaiter(Service):
         """Records fetched that wait for their time."""
         return sum(len(held) for held in self._held.values())
 
-    def lateness(self) -> float:
-        """Seconds by which the most overdue head is late; 0 where none is."""
-        now = time.time()
-        return max((now - self._due(held[0]) for held in self._held.values() if held), default=0.0)
-
     async def _fetch(self) -> None:
         now = time.time()
         next_due = min((self._due(held[0]) for held in self._held.values() if held), default=now + _POLL_SECONDS)

@@ -113,17 +113,6 @@ class Role:
         consumer = self._consumer()
         return 0.0 if consumer is None else len(consumer.assignment()) / self._settings.partitions
 
-    def lag(self) -> dict[tuple[str, int], int]:
-        """(topic, partition) → records behind the last known end, those in work included."""
-        consumer = self._consumer()
-        answer: dict[tuple[str, int], int] = {}
-        for partition in consumer.assignment() if consumer is not None else ():
-            highwater = consumer.highwater(partition)
-            committed = self.app.consumer._committed_offset.get(partition)
-            if highwater is not None:
-                answer[partition.topic, partition.partition] = max(highwater - (committed or 0), 0)
-        return answer
-
     def _consumer(self) -> Any:
         thread = getattr(self.app.consumer, "_thread", None)
         return getattr(thread, "_consumer", None)

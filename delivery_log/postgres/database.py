@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from importlib import resources
 from types import TracebackType
 from typing import Any, Self
@@ -89,14 +88,6 @@ class Database:
                     raise LedgerUnavailable(_explain(error)) from error
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)
-
-    async def executemany(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """One transaction for all rows; raises LedgerUnavailable."""
-        try:
-            async with self._pool.acquire() as connection:
-                await connection.executemany(statement, rows)
-        except (*_AGAIN, *_LATER) as error:
-            raise LedgerUnavailable(_explain(error)) from error
 
     def acquire(self) -> Any:
         """A connection for more than one statement (an advisory lock, a migration); errors are the driver's own."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -226,6 +225,3 @@ EQUATIONS = {
     "E5": "the dead letters are what could not be done, the poison byte for byte",
     "E9": "every offset of every topic is committed",
 }
-
-if __name__ == "__main__":
-    sys.exit(run_demo(DemoOptions()))
