@@ -19,6 +19,8 @@ from streams.connection import KafkaConnection
 from streams.faust_transport import StreamApp
 from streams.reading import CLOCK_SLACK, bounded_age, exhausted_for
 
+# So many records are taken without letting anything else run.
+_PASS_EVERY = 100
 _POLL_RECORDS = 500
 
 
@@ -138,12 +140,24 @@ class Role:
         @self.app.agent(source, name=self.group)
         async def read(stream: Any) -> None:
             self._stream = stream
+            queue = stream.channel.queue
             async for event in stream.noack().events():
-                message = event.message
-                if message.generation_id != self.app.consumer_generation_id:
-                    continue  # read before a rebalance: it comes again, to its new owner
-                self._tracker.open(message.topic, message.partition, message.offset, message.timestamp, event)
-                await self._accept(_incoming(message))
+                await self._take(event)
+                # A stream hands over one record a pass of the loop, and under load a pass takes a millisecond: what
+                # else its queue holds is taken at once.
+                taken = 1
+                while not queue.empty():
+                    await self._take(queue.get_nowait())
+                    taken += 1
+                    if taken % _PASS_EVERY == 0:
+                        await asyncio.sleep(0)
+
+    async def _take(self, event: Any) -> None:
+        message = event.message
+        if message.generation_id != self.app.consumer_generation_id or not self.app.flow_control.is_active():
+            return  # read before a rebalance: it comes again, to its new owner
+        self._tracker.open(message.topic, message.partition, message.offset, message.timestamp, event)
+        await self._accept(_incoming(message))
 
     def _ack(self, event: Any) -> None:
         self.app.in_hand.remove(len(event.message.value or b""))
