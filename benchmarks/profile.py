@@ -19,7 +19,7 @@ from benchmarks.flow import Run, measured
 from benchmarks.results import RESULTS
 from benchmarks.stand import PLATFORM, Stand, installation, stand
 
-_HERTZ = 100
+_HERTZ = 250
 _SHOWN = 40
 _ROOT = f"{Path(__file__).parent.parent}/"
 _PARTS = (

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
+from delivery.places import Places
+
 Item = TypeVar("Item")
 
 
@@ -28,8 +30,8 @@ class KeyedDispatcher(Generic[Item]):
     ) -> None:
         self._handle = handle
         self._on_defect = on_defect
-        self._running = asyncio.Semaphore(in_flight)
-        self._room = asyncio.Semaphore(waiting)
+        self._running = Places(in_flight)
+        self._room = Places(waiting)
         self._share = share
         self._queues: dict[Hashable, deque[Item]] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -20,6 +20,7 @@ from delivery.gate import Gate, Pass
 from delivery.micro_batch import MicroBatcher
 from delivery.observer import AttemptMade, DeadLettered, Observer, RecordSkipped, Trouble
 from delivery.patience import patiently
+from delivery.places import Places
 from delivery.ports import IncomingRecord, OutgoingRecord
 from delivery.preparation import Preparation, Prepared
 from delivery.publication import Publication
@@ -56,6 +57,7 @@ _WAIT_FOR_LEASE = 5.0
 _WAIT_FOR_TIME = 1.0
 _BUSY_SECONDS = 0.25
 _LEASE_SPENT = "LEASE_SPENT"
+_LEASED_PER_PLACE = 3
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +122,11 @@ class DeliveryEngine:
         )
         self._park: MicroBatcher[Parked, None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
         self._preparation = Preparation(connector, observer)
-        self._places = asyncio.Semaphore(settings.in_flight)
+        self._at_work: dict[UUID, int] = {}
+        # Leased and waiting for a place in flight, or in flight: a begin of many rows costs the ledger little more than
+        # one of few, and so the places in flight are never short of what may go.
+        self._leased = Places(_LEASED_PER_PLACE * settings.in_flight)
+        self._places = Places(settings.in_flight)
 
     async def deliver(self, record: IncomingRecord) -> None:
         """Returns when the record may be acked: it has led to an outcome, to another record, or to nothing."""
@@ -128,6 +134,19 @@ class DeliveryEngine:
         if isinstance(request, Unreadable):
             await self._reject(record, request)
             return
+        if self._at_work.get(request.delivery_id) == request.hop:
+            # The same record again, while the first is on its way through here. Were it to go on its own way, it might
+            # park the row under the other's feet.
+            self._observer.notice(RecordSkipped(self._platform, request.delivery_id, "doubled"))
+            return
+        self._at_work[request.delivery_id] = request.hop
+        try:
+            await self._deliver(record, request)
+        finally:
+            if self._at_work.get(request.delivery_id) == request.hop:
+                del self._at_work[request.delivery_id]
+
+    async def _deliver(self, record: IncomingRecord, request: DeliveryRequest) -> None:
         prepared = self._preparation.prepare(request)
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _WAIT_FOR_LEASE
@@ -161,9 +180,9 @@ class DeliveryEngine:
             leave = await self._gate.enter(prepared.organization_id)
         sent = None
         try:
-            # A place among those in flight is held from the lease to the platform's answer, and not while this one
-            # waits for its time, or for the ledger to write the answer down.
-            async with self._places:
+            # Held from the lease to the platform's answer, and not while this one waits for its time, or for the ledger
+            # to write the answer down.
+            async with self._leased:
                 verdict, asked_at = await self._begin.submit(prepared.claim())
                 if isinstance(verdict, Go):
                     used, leave = leave or await self._gate.enter(prepared.organization_id), None
@@ -217,10 +236,11 @@ class DeliveryEngine:
     # ---- send, finish, route
 
     async def _attempt(self, prepared: Prepared, go: Go, asked_at: float, leave: Pass) -> _Sent:
-        started_at, started = datetime.now(UTC), time.monotonic()
         traceparent = child_of(prepared.request.traceparent)
         try:
-            outcome = await self._send(prepared, go, traceparent, asked_at)
+            async with self._places:
+                started_at, started = datetime.now(UTC), time.monotonic()
+                outcome = await self._send(prepared, go, traceparent, asked_at)
         except asyncio.CancelledError:
             self._gate.abandoned(leave)
             raise

@@ -14,6 +14,7 @@ from delivery_log.contract import Claim
 
 _COMPANIES_KEPT = 100_000
 _SAMPLE_BYTES = 1024
+_NAMES: dict[type, str] = {str: "string", bool: "boolean", int: "number", float: "number"}
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -76,12 +77,13 @@ def payload_sample(body: bytes) -> str:
         text = msgspec.json.encode(_types(msgspec.json.decode(body))).decode()
     except msgspec.DecodeError:
         return '"no JSON"'
-    return text if len(text.encode()) <= _SAMPLE_BYTES else '"more than 1 KiB"'
+    return text if len(text) <= _SAMPLE_BYTES and len(text.encode()) <= _SAMPLE_BYTES else '"more than 1 KiB"'
 
 
 def _types(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _types(item) for key, item in value.items()}
-    if isinstance(value, list):
+    kind = type(value)
+    if kind is dict:
+        return {key: _NAMES.get(type(item)) or _types(item) for key, item in value.items()}
+    if kind is list:
         return [_types(value[0])] if value else []
-    return {str: "string", bool: "boolean", int: "number", float: "number"}.get(type(value), "null")
+    return _NAMES.get(kind, "null")

@@ -19,6 +19,9 @@ from guards.contract import Sighting
 
 REMEMBER_SECONDS = 24 * 3600
 
+# One command for all: a pipeline costs the client more for each of its commands than the server spends on them.
+_REMEMBER = "for i, key in ipairs(KEYS) do redis.call('SET', key, ARGV[i + 1], 'EX', ARGV[1]) end"
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Sighting)
 _UNREACHABLE = (RedisError, OSError, TimeoutError, asyncio.TimeoutError)
@@ -60,10 +63,14 @@ class RedisSeenBefore:
         if not sightings or time.monotonic() < self._away_until:
             return
         try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for event_id, sighting in sightings.items():
-                    pipeline.set(f"{self._prefix}{event_id}", _encoder.encode(sighting), ex=REMEMBER_SECONDS)
-                await pipeline.execute(raise_on_error=False)
+            written: Any = self._client.eval(
+                _REMEMBER,
+                len(sightings),
+                *[f"{self._prefix}{event_id}" for event_id in sightings],
+                str(REMEMBER_SECONDS),
+                *[_encoder.encode(sighting) for sighting in sightings.values()],
+            )
+            await written
         except _UNREACHABLE:
             self._away_until = time.monotonic() + 1.0
 

@@ -1,6 +1,8 @@
 """Whoever watches the heart: log lines and metrics. The heart knows neither."""
 
+import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -43,6 +45,7 @@ class LogObserver:
 
     def __init__(self) -> None:
         self._log = structlog.get_logger(_LOGGER)
+        self._plain = logging.getLogger(_LOGGER)
 
     def notice(self, happening: Happening) -> None:
         match happening:
@@ -55,6 +58,8 @@ class LogObserver:
                 line("delivery.swept", platform=platform, delivery_id=str(delivery_id), reason=reason)
             case Trouble(where, detail):
                 self._log.warning("trouble", where=where, detail=detail)
+            case RecordSkipped() | EventConsumed() if not self._plain.isEnabledFor(logging.DEBUG):
+                return  # thousands a second: not worth structlog's way to the same answer
             case RecordSkipped(platform, delivery_id, verdict):
                 self._log.debug(
                     "record.skipped",
@@ -72,9 +77,9 @@ class LogObserver:
             "delivery.attempted",
             {
                 "platform": attempt.platform,
-                "delivery_id": str(attempt.delivery_id),
-                "event_id": str(attempt.event_id),
-                "company_id": str(attempt.company_id),
+                "delivery_id": attempt.delivery_id,
+                "event_id": attempt.event_id,
+                "company_id": attempt.company_id,
                 "attempt": attempt.attempt,
                 "outcome": type(outcome).__name__.lower(),
                 "decision": attempt.decision,
@@ -86,10 +91,17 @@ class LogObserver:
                 "transaction_id": outcome.transaction_id,
                 "duration_ms": round(attempt.duration * 1000, 1),
                 "retry_in": attempt.delay or None,
-                "idempotency_key": str(attempt.idempotency_key),
+                "idempotency_key": attempt.idempotency_key,
                 "trace_id": trace_id(attempt.traceparent),
             },
         )
+
+
+class _OfPlatform(NamedTuple):
+    duration: Histogram
+    deliveries: Counter
+    successes: Counter
+    end_to_end: Histogram
 
 
 class MetricsObserver:
@@ -123,6 +135,7 @@ class MetricsObserver:
             registry=registry,
         )
         self._errors: set[str] = set()
+        self._of_platform: dict[str, _OfPlatform] = {}
 
     def notice(self, happening: Happening) -> None:
         match happening:
@@ -141,7 +154,8 @@ class MetricsObserver:
 
     def _attempted(self, attempt: AttemptMade) -> None:
         platform, outcome = attempt.platform, attempt.outcome
-        self._duration.labels(platform).observe(attempt.duration)
+        of_platform = self._of_platform.get(platform) or self._resolve(platform)
+        of_platform.duration.observe(attempt.duration)
         if not attempt.applied:
             return
         if attempt.decision == "later":
@@ -152,10 +166,20 @@ class MetricsObserver:
         elif (outcome.transaction_id or "").startswith("mock-"):
             self._mocked.labels(platform).inc()
         else:
-            self._deliveries.labels(platform).inc()
-            self._successes.labels(platform).inc()
+            of_platform.deliveries.inc()
+            of_platform.successes.inc()
             if attempt.waited is not None:
-                self._end_to_end.labels(platform).observe(attempt.waited)
+                of_platform.end_to_end.observe(attempt.waited)
+
+    def _resolve(self, platform: str) -> "_OfPlatform":
+        """The series of an attempt that goes well, once: looking them up by their labels costs more than counting."""
+        found = self._of_platform[platform] = _OfPlatform(
+            self._duration.labels(platform),
+            self._deliveries.labels(platform),
+            self._successes.labels(platform),
+            self._end_to_end.labels(platform),
+        )
+        return found
 
     def _bounded(self, error: str) -> str:
         if error not in self._errors and len(self._errors) >= _LABEL_VALUES:

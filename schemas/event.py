@@ -4,6 +4,7 @@ import hashlib
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,7 @@ MAX_METRICS = 100
 SCALE = 4
 _MAX_UNSCALED = 10**18  # precision 18
 _MAX_INTEGER_DIGITS = 14
+_PLAIN_AMOUNT = re.compile(rf"([0-9]{{1,{_MAX_INTEGER_DIGITS}}})(?:\.([0-9]{{1,{SCALE}}}))?", re.A)
 _STEP = Decimal(1).scaleb(-SCALE)
 
 # Generous bounds on text, so that no single field can fill a request, a row or a log line.
@@ -58,6 +60,10 @@ class ImpactMetricEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 def amount(text: str) -> Decimal:
     """A decimal(18,4) from its digits, such as `12.5` or `1e2`. Raises EventError on more places or digits."""
+    plain = _PLAIN_AMOUNT.fullmatch(text)
+    if plain is not None:
+        whole, places = plain.groups()
+        return from_unscaled(int(whole + (places or "").ljust(SCALE, "0")))
     value = Decimal(text)
     if not value:
         return from_unscaled(0)  # however it is written: 0e20 too
@@ -105,6 +111,44 @@ def validated_but_amounts(event: ImpactMetricEvent) -> ImpactMetricEvent:
         raise EventError(f"metadata must have at most {_MAX_METADATA} entries")
     if event.platforms is not None and len(event.platforms) > _MAX_PLATFORMS:
         raise EventError(f"platforms must have at most {_MAX_PLATFORMS} entries")
+    if not _plain_and_short(event):
+        _check_texts(event)
+    return event
+
+
+def _plain_and_short(event: ImpactMetricEvent) -> bool:
+    """Whether all texts together are Unicode, without NUL, and shorter than any one of them may be: nearly every
+    event, and nothing is left to look at but what must not be empty."""
+    texts = [event.program_id, event.program_name, event.source]
+    needed = [event.program_id, event.source]
+    for entry in event.metrics:
+        if entry.beneficiaries is not None and not 0 <= entry.beneficiaries < 2**63:
+            return False
+        texts += entry.metric, entry.unit, entry.category or "", entry.description or ""
+        needed.append(entry.metric)
+    if event.metadata:
+        texts += event.metadata
+        texts += event.metadata.values()
+    if event.platforms:
+        texts += event.platforms
+        needed += event.platforms
+    texts += event.program_description or "", event.correlation_id or ""
+    text = "".join(texts)
+    return len(text) <= _MAX_NAME and "\0" not in text and _is_unicode(text) and all(map(str.strip, needed))
+
+
+def _is_unicode(text: str) -> bool:
+    """No lone surrogate."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_texts(event: ImpactMetricEvent) -> None:
     _text("program_id", event.program_id, _MAX_NAME, required=True)
     _text("program_name", event.program_name, _MAX_NAME)
     _text("program_description", event.program_description, _MAX_TEXT)
@@ -122,7 +166,6 @@ def validated_but_amounts(event: ImpactMetricEvent) -> ImpactMetricEvent:
         _text("description", entry.description, _MAX_TEXT)
         if entry.beneficiaries is not None and not 0 <= entry.beneficiaries < 2**63:
             raise EventError("beneficiaries must be from 0 to 2^63 - 1")
-    return event
 
 
 def _text(name: str, text: str | None, longest: int, *, required: bool = False) -> None:
@@ -137,6 +180,8 @@ def _text(name: str, text: str | None, longest: int, *, required: bool = False) 
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise EventError(f"{name} must not contain a lone surrogate")
 
+
+_COMPANIES_KEPT = 10_000
 
 _UUID = re.compile(r"(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{32})", re.I | re.A)
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
@@ -182,7 +227,7 @@ def from_avro(body: bytes) -> ImpactMetricEvent:
     try:
         event = ImpactMetricEvent(
             event_id=_uuid("event_id", fields["event_id"]),
-            company_id=_uuid("company_id", fields["company_id"]),
+            company_id=_company_id(fields["company_id"]),
             program_id=fields["program_id"],
             program_name=fields["program_name"],
             program_description=fields["program_description"],
@@ -221,7 +266,13 @@ def _uuid(name: str, text: str) -> UUID:
     # UUID() alone takes more than UUIDs: signs, underscores, braces, foreign digits.
     if _UUID.fullmatch(text) is None:
         raise EventError(f"{name} must be a UUID")
-    return UUID(text)
+    return UUID(int=int(text.replace("-", ""), 16))
+
+
+@lru_cache(maxsize=_COMPANIES_KEPT)
+def _company_id(text: str) -> UUID:
+    """Companies come again and again, and a UUID takes longer to read than to look up."""
+    return _uuid("company_id", text)
 
 
 def _from_millis(millis: int) -> datetime:

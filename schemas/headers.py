@@ -53,10 +53,16 @@ def read_headers(raw: Iterable[tuple[str, bytes | None]] | None) -> dict[str, st
 def write_headers(values: Mapping[str, str | int | None]) -> WireHeaders:
     """For the wire: absent values left out, everything cut to 1 KiB at a character's boundary."""
     return [
-        (name, str(value).encode(errors="replace")[:MAX_VALUE_BYTES].decode(errors="ignore").encode())
+        (name, str(value).encode() if isinstance(value, int) else _wire(value))
         for name, value in values.items()
         if value is not None
     ]
+
+
+def _wire(value: str) -> bytes:
+    if value.isascii() and len(value) <= MAX_VALUE_BYTES:
+        return value.encode()
+    return value.encode(errors="replace")[:MAX_VALUE_BYTES].decode(errors="ignore").encode()
 
 
 def rfc3339(moment: datetime) -> str:

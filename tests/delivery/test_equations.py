@@ -357,3 +357,14 @@ TestDeliveries = Deliveries.TestCase
 TestDeliveries.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_doubled_record_does_not_park_the_row_of_its_twin() -> None:
+    """Found by the machine: a forbidden organization's probe met the row that its own double had just parked, for as
+    long as records were doubled, and nothing went on."""
+    machine = Deliveries()
+    machine.there_are_faults(moodiness=0.3, doubling=0.5, seed=6871)
+    machine.there_is_a_backlog(companies=[0, 0, 0])
+    for _ in range(4):
+        machine.a_few_steps(cycles=1)
+    machine.teardown()
