@@ -69,7 +69,7 @@ class KafkaServer:
         advertised_port = advertised_port or self.port
         self.bootstrap_servers = f"127.0.0.1:{advertised_port}"
         self.direct_bootstrap_servers = f"127.0.0.1:{self._direct_port}"
-        self._properties = {
+        self.properties = {
             **_SETTINGS,
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             "listeners": f"CLIENT://{node.bind_host}:{self.port},DIRECT://{node.bind_host}:{self._direct_port}"
@@ -86,7 +86,7 @@ class KafkaServer:
         if self._node.is_running():
             raise RuntimeError("this broker runs already")
         # In this thread, not in a pool's: the process dies with the thread that starts it.
-        self._node.start(self._properties, [self.port, self._direct_port])
+        self._node.start(self.properties, [self.port, self._direct_port])
         deadline = time.monotonic() + timeout
         while not await self._serves_all_topics():
             if not self._node.is_running():
@@ -117,6 +117,10 @@ class KafkaServer:
 
     def is_running(self) -> bool:
         return self._node.is_running()
+
+    def cluster_id(self) -> str:
+        """Once it has been started."""
+        return self._node.cluster_id()
 
     async def _serves_all_topics(self) -> bool:
         # A bare connection first: aiokafka logs an error for each attempt of its own that fails.

@@ -58,6 +58,11 @@ class ProcessNode:
         self._properties_file = directory / "server.properties"
         self.log_file = directory / "kafka.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._new_cluster_id = _new_cluster_id()
+
+    def join(self, cluster_id: str) -> None:
+        """Format its storage for a cluster that is there already; before its first start."""
+        self._new_cluster_id = cluster_id
 
     def cluster_id(self) -> str:
         lines = (self._data / "meta.properties").read_text().splitlines()
@@ -70,7 +75,7 @@ class ProcessNode:
         with self.log_file.open("ab") as log:
             if not (self._data / "meta.properties").exists():
                 command = [*self._java, "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-                command += ["kafka.tools.StorageTool", "format", "-t", _new_cluster_id()]
+                command += ["kafka.tools.StorageTool", "format", "-t", self._new_cluster_id]
                 command += ["-c", str(self._properties_file)]
                 done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=60)
                 if done.returncode != 0:

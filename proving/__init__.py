@@ -1,0 +1,1 @@
+"""The proof, run against the product from outside: witness, faults, checker. docs/guarantees.md has the results."""

@@ -1,0 +1,369 @@
+"""One row's own world on a ground: topics, an empty database, companies, simulated platforms, workers; and at the end
+the equations over all of it."""
+
+import asyncio
+import json
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from delivery_log.postgres.companies import PostgresCompanyRegistry
+from delivery_log.postgres.database import Database
+from delivery_log.postgres.migrations import migrate
+from delivery_log.postgres.platforms import PostgresPlatformLog
+from impact_in.children import Child, inherited_env
+from impact_in.demo.check import check
+from impact_in.demo.events import demo_companies, demo_events, registrations
+from impact_in.demo.progress import read_progress
+from impact_in.demo.stage import DELAYS, PLATFORMS, Stage
+from impact_in.ledger_check.facts import read_positions
+from impact_in.local_stack.ports import free_port
+from impact_in.operations.platforms import UNLIMITED
+from impact_in.operations.topics import create_topics, wanted_topics
+from proving.ground import Ground
+from schemas.durations import format_duration
+from schemas.topics import Topics
+from streams.connection import KafkaConnection
+from streams.publisher import KafkaPublisher
+from tests.product.running import assert_order_kept, publish
+
+_ROOT = Path(__file__).parent.parent
+_PARTITIONS = 6
+_NOT_OURS = ("BENEVITY_", "GOODERA_", "WORKDAY_", "IMPACT_IN_", "KAFKA_", "DATABASE_URL", "REDIS_URL", "PORT_", "LOG_")
+SESSION = 3.0
+LEASE = 12.0
+
+
+class Conditions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a row wants. `through`: servers that its workers reach by way of the proxy. `limits`: quotas of all
+    platforms; none where empty."""
+
+    events: int = 1_200
+    companies: int = 48
+    through: tuple[str, ...] = ()
+    faults: str = "some"
+    latency_ms: int = 5
+    limits: dict[str, int] = {}
+    tight_disk: bool = False
+    env: dict[str, str] = {}
+
+
+class Unmet(Exception):
+    """The row is red, or its fault did not fire; the message says why."""
+
+
+class Trial(Stage):
+    """Stage's facts (`database`, `topics`, `connection`, `received`) with workers of our own. Seconds throughout."""
+
+    def __init__(self, ground: Ground, conditions: Conditions, seed: int) -> None:
+        self.ground = ground
+        self.conditions = conditions
+        self.seed = seed
+        run = secrets.token_hex(4)
+        self.topics = Topics(f"f{run}.")
+        self._instance = f"f{run}"
+        self._database_name = f"faults_{run}"
+        self.companies = demo_companies(seed, conditions.companies * 25)
+        self.events = list(demo_events(seed, conditions.events, self.companies))
+        self.children = []
+        self.workers: list[Child] = []
+        self.platform_urls = {}
+        self.logs = ground.directory / run
+        self.evidence: list[str] = []
+        self.lifted_at: float | None = None
+        self._env: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._set()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *ignored: object) -> None:
+        await self._end()
+
+    # ---- what a row does
+
+    def fired(self, what: str) -> None:
+        """The fault happened, and this shows it."""
+        self.evidence.append(what)
+
+    def lifted(self) -> None:
+        """The fault is over: the time to the next delivery counts from now."""
+        self.lifted_at = time.time()
+
+    async def start(
+        self,
+        *faulty: str,
+        name: str = "a",
+        roles: Sequence[str] = (),
+        ready: bool = True,
+        **variables: str,
+    ) -> Child:
+        """Starts a worker; `faulty` are arguments of `proving.faulty_worker`. Two workers at once have two names."""
+        port = free_port()
+        env = self._env | {"IMPACT_IN_WORKER_PORT": str(port), "IMPACT_IN_INSTANCE": f"{self._instance}{name}"}
+        command = ["worker", *(word for role in roles for word in ("--role", role))]
+        if faulty:
+            arguments = ["proving.faulty_worker", *faulty, "--fired", str(self.fired_file), "--", *command]
+        else:
+            arguments = ["impact_in", *command]
+        child = await Child.start(f"worker-{name}", arguments, env | variables, self.logs, cwd=self.logs)
+        self.workers.append(child)
+        if ready:
+            await child.until_ready(f"http://127.0.0.1:{port}/health/ready")
+        return child
+
+    @property
+    def fired_file(self) -> Path:
+        return self.logs / "fired.jsonl"
+
+    def failpoints_fired(self) -> int:
+        """Adds what the failpoints wrote to the evidence; how often they did."""
+        lines = self.fired_file.read_text().splitlines() if self.fired_file.exists() else []
+        for line in lines[:1]:
+            told = json.loads(line)
+            self.fired(f"{told['action']} {told['point']}, passing {told['passing']}, {len(lines)} times")
+        return len(lines)
+
+    async def publish(self, first: float, last: float) -> None:
+        """The events from one share of all to another, 0 to 1."""
+        count = len(self.events)
+        await publish(self, self.events[round(first * count) : round(last * count)])
+
+    async def delivered(self) -> int:
+        """Deliveries that reached an outcome so far."""
+        progress = await read_progress(self.database, PLATFORMS)
+        return sum(one.delivered + one.dead for one in progress.platforms.values())
+
+    async def flowing(self, share: float, *, timeout: float = 60.0) -> None:
+        """Returns once so much of all deliveries is made."""
+        wanted = round(share * len(self.events) * len(PLATFORMS))
+        await self.until(lambda: self._reached(wanted), timeout, f"{wanted} deliveries")
+
+    async def _reached(self, wanted: int) -> bool:
+        return await self.delivered() >= wanted
+
+    async def until(self, condition: Any, timeout: float, what: str) -> None:
+        give_up_at = time.monotonic() + timeout
+        while not await condition():
+            if time.monotonic() > give_up_at:
+                raise Unmet(f"not within {timeout:g} s: {what}")
+            await asyncio.sleep(0.05)
+
+    async def requests_seen(self) -> int:
+        """Requests at all platforms together, so far."""
+        return sum([(await self.received(platform, keys=False))["requests"] for platform in PLATFORMS])
+
+    async def sql(self, statement: str, *arguments: Any) -> Any:
+        """On a connection of its own, by no proxy."""
+        connection = await asyncpg.connect(self.database_url, timeout=10)
+        try:
+            return await connection.fetch(statement, *arguments)
+        finally:
+            await connection.close()
+
+    async def dropped(self, road: str, count: int) -> bool:
+        return bool((await self.ground.road(road, "state"))["dropped"] >= count)
+
+    async def committed(self) -> int:
+        """Offsets committed so far, all groups but the waiters' together: these move records without the ledger."""
+        positions = await read_positions(self.connection, self.topics, PLATFORMS, self.delays)
+        return sum(position.committed or 0 for position in positions if ".retry." not in position.topic)
+
+    async def refuses_to_grow(self) -> str:
+        """What Postgres says to somebody who wants room. Raises Unmet where it gives it."""
+        try:
+            await self.sql("create table hungry as select repeat('x', 1000) from generate_series(1, 400000)")
+        except (asyncpg.PostgresError, OSError, asyncpg.InterfaceError) as error:
+            return f"{type(error).__name__} {getattr(error, 'sqlstate', None) or ''}".strip()
+        raise Unmet("the disk was not full")
+
+    @property
+    def delays(self) -> list[str]:
+        return [format_duration(delay) for delay in DELAYS]
+
+    async def make_topics(self) -> None:
+        """Those that are missing."""
+        await create_topics(self.connection, self.topics, PLATFORMS, DELAYS, partitions=_PARTITIONS)
+
+    async def topics_gone(self, names: Sequence[str]) -> bool:
+        async with _admin(self.connection) as admin:
+            return not set(names) & set(await admin.list_topics())
+
+    async def allow_large(self, *names: str) -> None:
+        """Records of up to 16 MB on these topics."""
+        async with _admin(self.connection) as admin:
+            await admin.alter_configs(
+                [
+                    ConfigResource(ConfigResourceType.TOPIC, name, {"max.message.bytes": str(16 * 1024 * 1024)})
+                    for name in names
+                ]
+            )
+
+    def rss_mib(self, worker: Child) -> float:
+        return _status_mib(worker.pid, "VmRSS")
+
+    def peak_mib(self, worker: Child) -> float:
+        return _status_mib(worker.pid, "VmHWM")
+
+    # ---- the end
+
+    async def verdict(self, *, timeout: float = 90.0) -> None:
+        """Waits for rest, then checks. Raises Unmet, naming the equations that do not hold."""
+        await self.until(self._at_rest, timeout, "everything is finished")
+        broken: list[str] = []
+        for name, violations in (await check(self, self.events)).items():
+            if violations:
+                broken.append(f"{name}: {len(violations)}, first {violations[0].what}")
+        broken += await self._keys_and_attempts()
+        try:
+            await assert_order_kept(self, self.events)
+        except AssertionError as error:
+            broken.append(f"order: {str(error).splitlines()[0]}")
+        if broken:
+            raise Unmet("; ".join(broken))
+
+    async def _at_rest(self) -> bool:
+        for worker in self.workers:
+            if worker._process.returncode not in (None, 0, -9) and worker is self.workers[-1]:
+                raise Unmet(await worker.epitaph())
+        return (await read_progress(self.database, PLATFORMS)).finished(len(self.events))
+
+    async def _keys_and_attempts(self) -> list[str]:
+        """E4: one body a key. E6: requests of a key ≤ attempts begun of its delivery, and counted ≤ what the tiers
+        allow."""
+        broken = []
+        for platform in PLATFORMS:
+            rows = await self.database.fetch(
+                "select idempotency_key, attempts, counted from impact_deliveries where platform = $1", platform
+            )
+            attempts = {row["idempotency_key"]: row["attempts"] for row in rows}
+            keys = (await self.received(platform, keys=True))["keys"]
+            bodies = [key for key, seen in keys.items() if len(seen["bodySha256s"]) != 1]
+            more = [key for key, seen in keys.items() if seen["requests"] > attempts.get(key, 0)]
+            if bodies:
+                broken.append(f"E4 {platform}: {len(bodies)} keys with several bodies, first {bodies[0]}")
+            if more:
+                broken.append(f"E6 {platform}: {len(more)} keys with more requests than attempts, first {more[0]}")
+            allowed = 1 + len(DELAYS) + 600 / DELAYS[-1].total_seconds()
+            if any(row["counted"] > allowed for row in rows):
+                broken.append(f"E6 {platform}: an attempt more than the tiers allow")
+        return broken
+
+    async def recovery(self) -> float | None:
+        """From the fault's end to the next delivery by the ledger's clock, which is this machine's."""
+        if self.lifted_at is None:
+            return None
+        rows = await self.database.fetch(
+            "select extract(epoch from min(delivered_at))::float8 as first from impact_deliveries "
+            "where delivered_at > to_timestamp($1::float8)",
+            self.lifted_at,
+        )
+        first = rows[0]["first"]
+        return None if first is None else cast("float", first) - self.lifted_at
+
+    # ---- making it
+
+    async def _set(self) -> None:
+        self.logs.mkdir(parents=True)
+        ground = self.ground
+        self.connection = KafkaConnection(bootstrap_servers=ground.kafka.direct_bootstrap_servers)
+        await self._on_server(f'create database "{self._database_name}"')
+        self.database_url = self._of_this_trial(ground.database.url)
+        self.database = await Database.open(self.database_url, application="faults")
+        await migrate(self.database)
+        await create_topics(self.connection, self.topics, PLATFORMS, DELAYS, partitions=_PARTITIONS)
+        await PostgresCompanyRegistry(self.database).set_company_platforms(registrations(self.companies, PLATFORMS))
+        limits: Mapping[str, Any] = UNLIMITED | self.conditions.limits
+        for platform in PLATFORMS:
+            await PostgresPlatformLog(self.database).set_control(platform, limits)
+        self._env = await self._worker_env()
+        self.publisher = await KafkaPublisher.open(self.connection)
+
+    async def _worker_env(self) -> dict[str, str]:
+        ground, through = self.ground, self.conditions.through
+        database, redis = self.database_url, ground.cache.url
+        kafka = ground.kafka.bootstrap_servers if "kafka" in through else ground.kafka.direct_bootstrap_servers
+        env = inherited_env(without_prefixes=_NOT_OURS) | {"PYTHONPATH": str(_ROOT)}
+        env |= await self._platforms(env)
+        return env | {
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "DATABASE_URL": ground.through_proxy("postgres", database) if "postgres" in through else database,
+            "REDIS_URL": ground.through_proxy("redis", redis) if "redis" in through else redis,
+            "IMPACT_IN_TOPIC_PREFIX": self.topics.prefix,
+            "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
+            "IMPACT_IN_DELIVERY_DEADLINE": "10m",
+            "IMPACT_IN_SESSION_TIMEOUT": f"{SESSION:g}s",
+            "IMPACT_IN_REQUEST_TIMEOUT": "5s",
+            "IMPACT_IN_LEASE": f"{LEASE:g}s",
+            "IMPACT_IN_DRAIN_SECONDS": "15",
+            **self.conditions.env,
+        }
+
+    async def _platforms(self, env: Mapping[str, str]) -> dict[str, str]:
+        arguments = ["impact_in.simulators", "--faults", self.conditions.faults, "--seed", str(self.seed)]
+        arguments += ["--latency-ms", str(self.conditions.latency_ms)]
+        simulators = await Child.start("platforms", arguments, env, self.logs, cwd=self.logs)
+        self.children.append(simulators)
+        told = json.loads(await simulators.first_line())
+        credentials: dict[str, str] = {}
+        for platform, found in told["platforms"].items():
+            self.platform_urls[platform] = found["url"]
+            credentials |= found["env"]
+        return credentials
+
+    def _of_this_trial(self, url: str) -> str:
+        return urlunsplit(urlsplit(url)._replace(path=f"/{self._database_name}"))
+
+    async def _on_server(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.ground.database.url, timeout=10)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    async def _end(self) -> None:
+        for child in self.workers:
+            if child._process.returncode is None:
+                os.kill(child.pid, 18)  # SIGCONT: a stopped one hears nothing
+        await asyncio.gather(*(child.stop(20.0) for child in [*self.workers, *self.children]))
+        if hasattr(self, "publisher"):
+            await self.publisher.close()
+        if hasattr(self, "database"):
+            await self.database.close()
+        await self._delete_topics()
+        await self._on_server(f'drop database if exists "{self._database_name}" with (force)')
+
+    async def _delete_topics(self) -> None:
+        async with _admin(self.connection) as admin:
+            await admin.delete_topics([topic.name for topic in wanted_topics(self.topics, PLATFORMS, DELAYS)])
+
+
+@asynccontextmanager
+async def _admin(connection: KafkaConnection) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**connection.for_aiokafka())
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+def _status_mib(pid: int, name: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name + ":"):
+            return int(line.split()[1]) / 1024
+    return 0.0
