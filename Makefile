@@ -6,7 +6,7 @@ ARGS ?=
 ROOMS := schemas connectors guards delivery_log delivery streams webhook_gateway impact_in
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-kafka bench lint format lock kafka-jars clean
+.PHONY: help venv demo test test-fast test-kafka faults bench lint format lock kafka-jars clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-fast: venv ## the tests that need no server, within a minute
 test-kafka: venv ## the lane on Apache Kafka: KAFKA_BOOTSTRAP_SERVERS, else Docker, else Java 17 with Maven
 	$(BIN)/python -m pytest -m kafka $(ARGS)
 
+faults: venv kafka-jars ## each fault of docs/guarantees.md on Apache Kafka, 20 minutes on 2 cores (ARGS="-k postgres")
+	$(BIN)/python -m proving.faults $(ARGS)
+
 bench: venv kafka-jars ## speed beside a bare loop, on a quiet machine (ARGS="--quick whole_way"); docs/benchmarks.md
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
@@ -34,8 +37,9 @@ lint: venv ## style, format, types, rooms (import-linter) and declared dependenc
 	$(BIN)/mypy
 	$(BIN)/mypy tests/servers tests/conftest.py
 	$(BIN)/mypy benchmarks
+	$(BIN)/mypy proving
 	$(BIN)/lint-imports
-	$(BIN)/deptry . $(addprefix --known-first-party ,$(ROOMS)) --ignore DEP002
+	$(BIN)/deptry . $(addprefix --known-first-party ,$(ROOMS) proving) --ignore DEP002
 
 format: venv ## mend style and format
 	$(BIN)/ruff check --fix

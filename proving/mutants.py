@@ -75,7 +75,8 @@ def send_twice() -> None:
     sums too large) and E6 (more requests than attempts), without any fault."""
     sent = [0]
     for platform in REGISTRY.values():
-        _replace(platform.connector, "send", _sending_twice(platform.connector.send, sent))
+        connector: Any = platform.connector
+        _replace(connector, "send", _sending_twice(connector.send, sent))
 
 
 def _sending_twice(send: Any, sent: list[int]) -> Any:

@@ -98,8 +98,8 @@ async def _locked(trial: Trial) -> None:
     try:
         async with connection.transaction():
             rows = await connection.fetch(
-                "select id from impact_deliveries where status in ('pending', 'retrying') and hashtext(id::text) % 3 = 0"
-                " for update skip locked"
+                "select id from impact_deliveries where status in ('pending', 'retrying') "
+                "and hashtext(id::text) % 3 = 0 for update skip locked"
             )
             before = await trial.delivered()
             await trial.until(lambda: _more(trial, before + 100), 30.0, "rows that nobody holds go on")
