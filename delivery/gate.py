@@ -38,6 +38,8 @@ class Gate:
         self.platform = platform
         self.holds = holds
         self.limits = Limits()
+        self.waiting = 0
+        """Scopes whose first in the queue waits: for the end of a hold, or for its quota."""
         self._quotas = quotas
         self._scope_of = scope_of
         self._observer = observer
@@ -64,7 +66,11 @@ class Gate:
                     if not counts:
                         self.holds.released(clock())
                     wait = granted.after
-                await asyncio.sleep(min(wait, _LOOK_SECONDS))
+                self.waiting += 1
+                try:
+                    await asyncio.sleep(min(wait, _LOOK_SECONDS))
+                finally:
+                    self.waiting -= 1
 
     async def unused(self, leave: Pass) -> None:
         """Nothing was sent: the grant goes back, and another may be the probe."""

@@ -21,8 +21,9 @@ _LOG_TAIL = 65_536
 _TELLING = re.compile(r"^impact-in: |\b(?:error|critical)\b")
 
 
-def _die_with_parent(parent: int) -> None:
-    # In the child, before exec. Linux only; elsewhere an orderly stop is all there is.
+def die_with_parent(parent: int) -> None:
+    """For a child, before exec: it ends when the thread that started it does."""
+    # Linux only; elsewhere an orderly stop is all there is.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before that took hold
@@ -57,7 +58,7 @@ class Child:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
-                preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+                preexec_fn=functools.partial(die_with_parent, os.getpid()),
             )
         return cls(name, process, log, log_start)
 

@@ -25,10 +25,18 @@ class Holding:
         self._gates = [role.gate for role in running if role.gate is not None]
         self._owner = next((role.owner.name for role in running if role.owner is not None), "")
         self._held = Gauge(
-            "impact_in_platform_held", "Holds of a platform by reason.", ["platform", "reason"], registry=registry
+            "impact_in_platform_held",
+            "Holds of a platform by reason.",
+            ["platform", "reason"],
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self._breaker = Gauge(
-            "impact_in_breaker_state", "0 closed, 1 half open, 2 open.", ["platform"], registry=registry
+            "impact_in_breaker_state",
+            "0 closed, 1 half open, 2 open.",
+            ["platform"],
+            registry=registry,
+            multiprocess_mode="livemax",
         )
 
     async def run(self) -> None:

@@ -1,7 +1,7 @@
 """A worker's roles, put together: which contracts each is given, and how a record goes through it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from uuid import uuid4
 from zlib import crc32
 
@@ -26,7 +26,7 @@ from schemas.durations import format_duration
 from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
 from streams.retry_waiter import RetryWaiter
-from streams.role import Role, RoleSettings
+from streams.role import IN_HAND, Role, RoleSettings
 
 INGEST = "ingest"
 
@@ -36,6 +36,11 @@ _IN_MEMORY = 2_000
 
 def deliver_role(platform: str) -> str:
     return f"deliver:{platform}"
+
+
+def role_names(platforms: Iterable[str]) -> list[str]:
+    """What `--role` takes where these platforms are enabled."""
+    return [INGEST, *(deliver_role(platform) for platform in platforms)]
 
 
 class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +124,18 @@ class RunningRole:
         finally:
             for way in ways:
                 way.cancel()
+
+    def dead(self) -> str | None:
+        """What has ended and was not stopped, in words; None: nothing."""
+        return self.role.dead() or (None if self.waiter is None else self.waiter.dead())
+
+    def stalls(self) -> dict[str, object]:
+        """What waits without a reason that is known here → how far it has come."""
+        found = self.role.stalls() | ({} if self.waiter is None else self.waiter.stalls())
+        if self.gate is not None and self.gate.waiting:
+            # Held, or over a quota: it may take hours.
+            found.pop(IN_HAND, None)
+        return found
 
     def progress(self) -> dict[tuple[str, int], float]:
         return self.role.progress() | (self.waiter.progress() if self.waiter is not None else {})

@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 import uvloop
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from delivery.engine import EngineSettings
@@ -31,13 +32,14 @@ from guards.quota_redis import RedisQuotas
 from guards.redis_memory import RedisSeenBefore
 from impact_in import roles as composition
 from impact_in.errors import StartError
-from impact_in.exposition import metrics_handler
+from impact_in.health import HealthThread, Patience, TcpAddress
 from impact_in.holding import Holding
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.operations.topics import missing_topics, partition_counts
 from impact_in.platforms import build_connectors
 from impact_in.roles import RoleNeeds, RunningRole
 from impact_in.settings import Settings
+from impact_in.vitals import TroubleCount, Vitals
 from streams.publisher import KafkaPublisher
 
 _log = structlog.get_logger("impact_in.worker")
@@ -45,29 +47,44 @@ _PROGRESS_SECONDS = 1.0
 _HARD_EXIT_AFTER = 10.0
 
 
-def run_worker(settings: Settings, wanted: Sequence[str]) -> int:
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Which process of a worker this is, of how many, and where it tells of its health; `address` None: as the
+    settings say."""
+
+    process: int = 0
+    processes: int = 1
+    address: Path | None = None
+
+
+def run_worker(
+    settings: Settings, wanted: Sequence[str], *, place: Place | None = None, patience: Patience | None = None
+) -> int:
     """Exit status: 0 after an orderly stop, 1 after a crash. Raises StartError, LedgerUnavailable, PublishFailed."""
     # Faust's consumers have threads of their own. With the usual 5 ms, whoever wants the interpreter back waits so long
     # for it, several times a delivery.
     sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, wanted))
+        return runner.run(_run(settings, wanted, place or Place(), patience or Patience()))
 
 
-async def _run(settings: Settings, wanted: Sequence[str]) -> int:
+async def check_start(settings: Settings, wanted: Sequence[str]) -> None:
+    """Whether these roles could start: raises what `run_worker` would raise for servers, topics and tables."""
+    await _topics(settings, wanted)
+    async with await Database.open(settings.database_url, application="worker") as database:
+        await _check_migrated(database)
+
+
+async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience: Patience) -> int:
     stop = asyncio.Event()
     _install_signals(stop, settings.drain_seconds)
     async with contextlib.AsyncExitStack() as stack:
         connectors = build_connectors(settings)
         for connector in connectors.values():
             stack.push_async_callback(connector.close)
-        names = list(wanted) or [composition.INGEST, *(composition.deliver_role(name) for name in connectors)]
-        _check_names(names, list(connectors))
+        names = list(wanted) or composition.role_names(connectors)
         partitions = await _topics(settings, names)
         database = await stack.enter_async_context(await Database.open(settings.database_url, application="worker"))
-        pending = await pending_migrations(database)
-        if pending:
-            raise StartError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
+        await _check_migrated(database)
         ledger = PostgresLedger(database)
         identity = await ledger.identity()
         seen = RedisSeenBefore.open(settings.redis_url, identity)
@@ -75,7 +92,8 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
         publisher = await KafkaPublisher.open(settings.kafka)
         stack.push_async_callback(publisher.close)
         registry = CollectorRegistry()
-        observer = Observers([LogObserver(), MetricsObserver(registry)])
+        troubles = TroubleCount()
+        observer = Observers([LogObserver(), MetricsObserver(registry), troubles])
         publication = Publication(publisher, ledger, observer)
         needs = RoleNeeds(
             connection=settings.kafka,
@@ -88,10 +106,10 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
             quotas=lambda: RedisQuotas.open(settings.redis_url, identity),
             observer=observer,
             schedule=settings.retry,
-            engine=EngineSettings(lease=settings.lease, request_timeout=settings.request_timeout),
+            engine=_engine_settings(settings, place.processes),
             instance=settings.instance,
             static_membership=settings.static_membership,
-            process=0,
+            process=place.process,
             epoch=await ledger.next_epoch(),
             session_timeout=settings.session_timeout,
             fetch_wait=settings.fetch_wait,
@@ -103,7 +121,14 @@ async def _run(settings: Settings, wanted: Sequence[str]) -> int:
                 await ledger.release_leases(role.owner)
         sweeper = _sweeper(needs, partitions)
         holding = Holding(needs, PostgresPlatformLog(database), running, registry)
-        return await _until_stopped(settings, needs, running, sweeper, holding, registry, stop)
+        health = HealthThread(
+            place.address or _address(settings),
+            ready=lambda: {role.name: role.ready for role in running},
+            registry=registry,
+            patience=patience,
+        )
+        vitals = Vitals(running, troubles, patience=patience.stalled)
+        return await _until_stopped(settings, needs, running, sweeper, holding, health, vitals, stop)
 
 
 async def _until_stopped(
@@ -112,13 +137,17 @@ async def _until_stopped(
     running: list[RunningRole],
     sweeper: Sweeper,
     holding: Holding,
-    registry: CollectorRegistry,
+    health: HealthThread,
+    vitals: Vitals,
     stop: asyncio.Event,
 ) -> int:
     status = 0
     async with contextlib.AsyncExitStack() as stack:
+        await health.start()
+        stack.push_async_callback(health.stop)
+        ticking = asyncio.create_task(health.tick_along(), name="ticks")
+        stack.push_async_callback(_cancel, [ticking])
         stack.push_async_callback(_stop_all, running)
-        await _serve_health(stack, settings, running, registry)
         background = [
             asyncio.create_task(needs.publication.run(), name="publication"),
             asyncio.create_task(sweeper.run(), name="sweeper"),
@@ -133,8 +162,14 @@ async def _until_stopped(
         if not await _start_all(running, stopping):
             return 0
         _spare_the_collector()
-        _log.info("worker.started", roles=[role.name for role in running], instance=settings.instance)
-        crashes = [asyncio.create_task(role.crashed(), name=role.name) for role in running]
+        _log.info(
+            "worker.started",
+            roles=[role.name for role in running],
+            instance=settings.instance,
+            process=needs.process,
+        )
+        crashes: list[asyncio.Task[Any]] = [asyncio.create_task(role.crashed(), name=role.name) for role in running]
+        crashes.append(asyncio.create_task(vitals.until_stuck(), name="vitals"))
         stack.push_async_callback(_cancel, crashes)
         watched: list[asyncio.Task[Any]] = [*background, *crashes, *(task for role in running for task in role.tasks)]
         ended, _ = await asyncio.wait([stopping, *watched], return_when=asyncio.FIRST_COMPLETED)
@@ -151,14 +186,25 @@ async def _until_stopped(
 
 def _reason(task: asyncio.Task[Any]) -> str:
     error = task.exception() or task.result()
+    if isinstance(error, str):
+        return error
     return type(error).__name__ if isinstance(error, BaseException) else "ended"
 
 
-def _check_names(names: Sequence[str], platforms: Sequence[str]) -> None:
-    known = [composition.INGEST, *(composition.deliver_role(platform) for platform in platforms)]
-    for name in names:
-        if name not in known:
-            raise StartError(f"no role {name!r} here; --role takes {', '.join(known)}")
+async def _check_migrated(database: Database) -> None:
+    pending = await pending_migrations(database)
+    if pending:
+        raise StartError(f"the database lacks migration {pending[0]}; run `impact-in migrate`")
+
+
+def _engine_settings(settings: Settings, processes: int) -> EngineSettings:
+    """A platform's requests in flight are a worker's: its processes share them."""
+    usual = EngineSettings(lease=settings.lease, request_timeout=settings.request_timeout)
+    return msgspec.structs.replace(usual, in_flight=-(-usual.in_flight // processes))
+
+
+def _address(settings: Settings) -> TcpAddress | None:
+    return None if settings.worker_port == 0 else TcpAddress(settings.host, settings.worker_port)
 
 
 async def _topics(settings: Settings, names: Sequence[str]) -> dict[str, int]:
@@ -206,38 +252,6 @@ async def _report_progress(needs: RoleNeeds, running: Sequence[RunningRole]) -> 
                 await needs.ledger.report_progress(progress)
         except LedgerUnavailable as error:
             needs.observer.notice(Trouble("report_progress", str(error)))
-
-
-async def _serve_health(
-    stack: contextlib.AsyncExitStack, settings: Settings, running: Sequence[RunningRole], registry: CollectorRegistry
-) -> None:
-    """`/health/live`, `/health/ready`, `/metrics` on IMPACT_IN_WORKER_PORT; 0 is off."""
-    if settings.worker_port == 0:
-        return
-
-    async def live(request: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
-
-    async def ready(request: web.Request) -> web.Response:
-        states = {role.name: role.ready for role in running}
-        whole = all(states.values())
-        body = {"status": "ready" if whole else "not_ready", "roles": states}
-        return web.json_response(body, status=200 if whole else 503)
-
-    app = web.Application()
-    app.add_routes(
-        [web.get("/health/live", live), web.get("/health/ready", ready), web.get("/metrics", metrics_handler(registry))]
-    )
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, settings.host, settings.worker_port).start()
-    except OSError as error:
-        raise StartError(
-            f"IMPACT_IN_WORKER_PORT: port {settings.worker_port} cannot be used ({error.strerror}); "
-            "choose a free one, or 0 for none"
-        ) from error
 
 
 def _spare_the_collector() -> None:

@@ -1,4 +1,5 @@
-"""How far a consumer has read, as an age: what the sweeper needs to know before it calls a record missing."""
+"""How far a consumer has read, as an age: what the sweeper needs to know before it calls a record missing. And
+whether it still reads at all."""
 
 import time
 from typing import Any
@@ -25,3 +26,20 @@ def exhausted_for(consumer: Any, partition: Any) -> float | None:
     if highwater is None or not polled or state is None or not state.has_valid_position:
         return None
     return max(time.time() - polled / 1000, 0.0) if state.position >= highwater else None
+
+
+def ended_parts(consumer: Any) -> str | None:
+    """Which of aiokafka's own tasks has ended, in a consumer that was not stopped."""
+    tasks = {"fetching": consumer._fetcher._fetch_task, "coordination": consumer._coordinator._coordination_task}
+    ended = [name for name, task in tasks.items() if task is not None and task.done()]
+    return f"the consumer's {ended[0]} has ended" if ended else None
+
+
+def knows_coordinator(consumer: Any) -> bool:
+    """False while no broker answers for the group."""
+    return consumer._coordinator.coordinator_id is not None
+
+
+def out_of_group(consumer: Any) -> bool:
+    """Whether the broker answers, and the consumer is no member all the same: for a moment at each start."""
+    return knows_coordinator(consumer) and consumer._coordinator.generation < 0

@@ -19,7 +19,7 @@ from delivery.ports import OutgoingRecord
 from delivery.publication import Publication
 from schemas import headers
 from streams.connection import KafkaConnection
-from streams.reading import CLOCK_SLACK, bounded_age, exhausted_for
+from streams.reading import CLOCK_SLACK, bounded_age, ended_parts, exhausted_for, knows_coordinator, out_of_group
 from streams.tolerant_records import install
 
 _POLL_SECONDS = 0.5
@@ -52,6 +52,7 @@ class RetryWaiter(Service):
         self._observer = observer
         self._held: dict[Any, deque[Any]] = {}
         self.joined = False
+        self._turns = 0
         self._consumer = aiokafka.AIOKafkaConsumer(
             **connection.for_aiokafka(),
             client_id=group,
@@ -77,6 +78,7 @@ class RetryWaiter(Service):
     @Service.task
     async def _wait_and_forward(self) -> None:
         while not self.should_stop:
+            self._turns += 1
             await self._fetch()
             await self._forward_due()
 
@@ -90,6 +92,22 @@ class RetryWaiter(Service):
         await self._crashed.wait()
         reason: BaseException | None = self._crash_reason
         return reason
+
+    def dead(self) -> str | None:
+        """What of the consumer has ended although nobody stopped it."""
+        if not self.joined:
+            return None
+        ended = ended_parts(self._consumer)
+        return None if ended is None else f"retry waiter: {ended}"
+
+    def stalls(self) -> dict[str, object]:
+        """As `Role.stalls`. A commit waits for as long as no broker answers."""
+        if not self.joined or not knows_coordinator(self._consumer):
+            return {}
+        found: dict[str, object] = {"its retry waiter does not turn": self._turns}
+        if out_of_group(self._consumer):
+            found["its retry waiter is out of its group"] = ()
+        return found
 
     def forget(self) -> None:
         """What was held of revoked partitions is their next owner's."""

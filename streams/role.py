@@ -17,11 +17,13 @@ from delivery.ports import IncomingRecord
 from streams.ack_tracker import AckTracker
 from streams.connection import KafkaConnection
 from streams.faust_transport import StreamApp
-from streams.reading import CLOCK_SLACK, bounded_age, exhausted_for
+from streams.reading import CLOCK_SLACK, bounded_age, ended_parts, exhausted_for, out_of_group
 
 # So many records are taken without letting anything else run.
 _PASS_EVERY = 100
 _POLL_RECORDS = 500
+IN_HAND = "records are in hand and none is finished"
+"""A stall's name: one that a hold explains."""
 
 
 class RoleSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,9 @@ class Role:
         self._accept = accept
         self._drain = drain
         self._joined = False
+        self._opened = 0
+        self._done = 0
+        self._accepting = False
         self._stream: Any = None
         self._idle = asyncio.Event()
         self._tracker: AckTracker[Any] = AckTracker(self._ack)
@@ -82,6 +87,7 @@ class Role:
         return reason
 
     def done(self, record: IncomingRecord) -> None:
+        self._done += 1
         self._tracker.done(record.topic, record.partition, record.offset)
         if not self._tracker:
             self._idle.set()
@@ -114,6 +120,31 @@ class Role:
         """This member's part of the topic: its partitions of all."""
         consumer = self._consumer()
         return 0.0 if consumer is None else len(consumer.assignment()) / self._settings.partitions
+
+    def dead(self) -> str | None:
+        """What of the consumer has ended although nobody stopped it."""
+        thread = getattr(getattr(self.app.consumer, "_thread", None), "_thread", None)
+        if thread is not None and not thread.is_alive():
+            return "the consumer's thread has ended"
+        consumer = self._consumer()
+        return None if consumer is None else ended_parts(consumer)
+
+    def stalls(self) -> dict[str, object]:
+        """What waits at the moment, and how far it has come: see `impact_in.vitals`. What waits for room is no stall of
+        the consumer's."""
+        found: dict[str, object] = {}
+        consumer = self._consumer()
+        if consumer is None:
+            return found
+        if self._joined and out_of_group(consumer):
+            found["out of its group"] = ()
+        room = not (self._accepting or self.app.in_hand.full)
+        queued = self._stream is not None and not self._stream.channel.queue.empty()
+        if room and (queued or consumer._fetcher._records):
+            found["records are fetched and not taken"] = self._opened
+        if self._tracker:
+            found[IN_HAND] = self._done
+        return found
 
     def _consumer(self) -> Any:
         thread = getattr(self.app.consumer, "_thread", None)
@@ -157,7 +188,10 @@ class Role:
         if message.generation_id != self.app.consumer_generation_id or not self.app.flow_control.is_active():
             return  # read before a rebalance: it comes again, to its new owner
         self._tracker.open(message.topic, message.partition, message.offset, message.timestamp, event)
+        self._opened += 1
+        self._accepting = True
         await self._accept(_incoming(message))
+        self._accepting = False
 
     def _ack(self, event: Any) -> None:
         self.app.in_hand.remove(len(event.message.value or b""))

@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: impact-in demo --events 2000 --rate 0 --faults some --exit --json")(demo)
     app.command(epilog="Example: impact-in up --data ~/impact-in")(up)
     app.command(epilog="Example: impact-in down --data ~/impact-in")(down)
-    app.command(epilog="Example: impact-in worker --role ingest --role deliver:goodera")(worker)
+    app.command(epilog="Example: impact-in worker --role ingest --role deliver:goodera --processes 2")(worker)
     app.command(epilog="Example: impact-in gateway")(gateway)
     app.command(
         epilog="Example: impact-in simulate benevity --port-benevity 8101 --faults some   |   "
@@ -93,15 +93,20 @@ def worker(
         list[str] | None,
         typer.Option(metavar="ROLE", help="ingest or deliver:PLATFORM; all of them where not given. May be repeated."),
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the work.")] = 1,
 ) -> int:
     """Take events from Kafka and deliver them, until SIGTERM. Several workers share the work."""
+    from impact_in.processes import run_processes
+    from impact_in.roles import role_names
     from impact_in.worker import run_worker
 
     settings = prepare("kafka", "database", "redis", "platforms", "worker", quiet=False)
-    known = ["ingest", *(f"deliver:{platform}" for platform in settings.platforms)]
+    known = role_names(settings.platforms)
     for name in role or ():
         if name not in known:
             raise UsageError(f"--role {name}: no such role here, it takes {', '.join(known)}")
+    if processes > 1:
+        return run_processes(settings, role or [], processes)
     return run_worker(settings, role or [])
 
 

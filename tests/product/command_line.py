@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,13 +58,20 @@ def done(*arguments: str, env: Mapping[str, str], cwd: Path, stdin: bytes = b"")
 class Running:
     """A command that runs until it is told to stop. As a context manager it is killed in the end, if need be."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str], cwd: Path, name: str = "") -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: Mapping[str, str],
+        cwd: Path,
+        name: str = "",
+        command: Sequence[str] = IMPACT_IN,
+    ) -> None:
         name = name or arguments[0]
         self.cwd = cwd
         self._out, self._err = cwd / f"{name}.{time.monotonic_ns()}.out", cwd / f"{name}.{time.monotonic_ns()}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._process = subprocess.Popen(
-                [*IMPACT_IN, *arguments],
+                [*command, *arguments],
                 env=env,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
