@@ -13,6 +13,7 @@ import msgspec
 from connectors.contract import Outcome
 from delivery.holding import Holds
 from delivery.observer import Observer, Trouble
+from delivery_log.contract import LedgerUnavailable
 from guards.quota_contract import Granted, Limits, Quotas, QuotasOutOfReach, Wait
 
 # So often whoever waits looks again: what an operator changed takes effect within it.
@@ -104,7 +105,7 @@ class Gate:
             return None
         try:
             return await self._quotas.take(self._quota(scope), limits)
-        except QuotasOutOfReach as error:
+        except (QuotasOutOfReach, LedgerUnavailable) as error:  # the ledger tells a memory that forgot what was sent
             self._observer.notice(Trouble("quota_take", str(error)))
             return Wait(_LOOK_SECONDS)
 

@@ -415,6 +415,18 @@ class PlatformLog(Protocol):
         ...
 
 
+class RequestLog(Protocol):
+    """What was sent, as a quota counts it."""
+
+    async def recent_requests(
+        self, platform: str, organizations: Sequence[str] | None, *, within: float
+    ) -> dict[str, list[float]]:
+        """Ages in seconds of the requests of the last `within` seconds, those under way included; by organization, or
+        by `""`, our whole account, where `organizations` is None. A batch is one request. The organization is the
+        delivery's of today. Ages above ten minutes may be too small by five, never too large."""
+        ...
+
+
 class CompanyRegistry(Protocol):
     async def set_company_platforms(self, entries: Sequence[CompanyPlatform]) -> None:
         """Creates or changes them. Deliveries not yet attempted with an uncertain fate go to the new organization."""

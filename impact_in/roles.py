@@ -18,10 +18,11 @@ from delivery.ports import IncomingRecord
 from delivery.publication import Publication
 from delivery.retry_schedule import RetrySchedule
 from delivery.sweeper import SweptPlatform
-from delivery_log.contract import DeliveryLedger, Owner, PlatformControl
+from delivery_log.contract import DeliveryLedger, Owner, PlatformControl, RequestLog
 from guards.contract import SeenBefore
-from guards.quota_contract import Limits, Quotas
+from guards.quota_contract import Attempts, Limits, Quotas
 from guards.share import SharedOrLocal
+from impact_in.recent_requests import RecentRequests
 from schemas.durations import format_duration
 from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
@@ -54,8 +55,9 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     seen: SeenBefore
     publication: Publication
     connectors: Mapping[str, Connector]
-    quotas: Callable[[], Quotas]
-    """Makes a client of the quotas that all workers share."""
+    quotas: Callable[[Attempts], Quotas]
+    """Makes a client of the quotas that all workers share, which asks the ledger where their memory is gone."""
+    requests: RequestLog
     observer: Observer
     schedule: RetrySchedule
     engine: EngineSettings
@@ -183,7 +185,8 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
     connector = needs.connectors[platform]
     member = f"deliver-{platform}"
     owner = Owner(_static_name(needs, member) or str(uuid4()), needs.epoch)
-    quotas = SharedOrLocal(needs.quotas(), lambda: role.share())
+    attempts = RecentRequests(needs.requests, platform, lambda: gate.limits)
+    quotas = SharedOrLocal(needs.quotas(attempts), lambda: role.share(), attempts=attempts)
     gate = Gate(platform, holds=Holds(), quotas=quotas, scope_of=connector.quota_scope, observer=needs.observer)
     gate.limits = limits(connector, None)
     engine = DeliveryEngine(

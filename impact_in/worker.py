@@ -27,7 +27,7 @@ from delivery_log.contract import LedgerUnavailable, Progress
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.ledger import PostgresLedger
 from delivery_log.postgres.migrations import pending_migrations
-from delivery_log.postgres.platforms import PostgresPlatformLog
+from delivery_log.postgres.platforms import PostgresPlatformLog, PostgresRequestLog
 from guards.quota_redis import RedisQuotas
 from guards.redis_memory import RedisSeenBefore
 from impact_in import roles as composition
@@ -103,7 +103,8 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
             seen=seen,
             publication=publication,
             connectors=connectors,
-            quotas=lambda: RedisQuotas.open(settings.redis_url, identity),
+            quotas=lambda attempts: RedisQuotas.open(settings.redis_url, identity, attempts=attempts),
+            requests=PostgresRequestLog(database),
             observer=observer,
             schedule=settings.retry,
             engine=_engine_settings(settings, place.processes),

@@ -62,3 +62,28 @@ class MemoryPlatformLog:
             if record.held_until > now - timedelta(seconds=within)
         ]
         return sorted(found, key=lambda held: (held.platform, held.reason, held.organization_id or ""))
+
+
+class MemoryRequestLog:
+    """`delivery_log.contract.RequestLog` over a `MemoryState`."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self.state = state
+
+    async def recent_requests(
+        self, platform: str, organizations: Sequence[str] | None, *, within: float
+    ) -> dict[str, list[float]]:
+        now = self.state.clock()
+        sent = [(self.state.deliveries[delivery], row.started_at) for (delivery, _), row in self.state.attempts.items()]
+        sent += [
+            (row, row.lease_started_at)
+            for row in self.state.deliveries.values()
+            if row.unfinished and row.lease_started_at is not None
+        ]
+        found: dict[str, list[float]] = {}
+        for row, started_at in sent:
+            age = max((now - started_at).total_seconds(), 0.0)
+            wanted = organizations is None or row.organization_id in organizations
+            if row.platform == platform and age < within and wanted:
+                found.setdefault("" if organizations is None else row.organization_id, []).append(age)
+        return found

@@ -13,6 +13,7 @@ _SET_CONTROLS = sql("set_platform_controls")
 _REPORT_HOLDS = sql("report_holds")
 _CURRENT_HOLDS = sql("current_holds")
 _TOUCHED = sql("touched_organizations")
+_RECENT_REQUESTS = sql("recent_requests")
 
 
 class PostgresPlatformLog:
@@ -54,3 +55,19 @@ class PostgresPlatformLog:
 
     async def held_now(self, *, within: float = 5.0) -> list[HeldNow]:
         return [HeldNow(**dict(row)) for row in await self._database.fetch(_CURRENT_HOLDS, within)]
+
+
+class PostgresRequestLog:
+    """`delivery_log.contract.RequestLog` on a migrated database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def recent_requests(
+        self, platform: str, organizations: Sequence[str] | None, *, within: float
+    ) -> dict[str, list[float]]:
+        wanted = None if organizations is None else list(organizations)
+        found: dict[str, list[float]] = {}
+        for row in await self._database.fetch(_RECENT_REQUESTS, platform, wanted, within):
+            found.setdefault(row["organization_id"], []).extend([row["age"]] * row["number"])
+        return found

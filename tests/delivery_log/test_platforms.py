@@ -1,16 +1,27 @@
 """What every platforms' log promises, and that deadlines stand still while something is held."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from delivery_log.contract import CompanyPlatform, CompanyRegistry, Go, Hold, Parked, PlatformControl, PlatformLog
+from delivery_log.contract import (
+    CompanyPlatform,
+    CompanyRegistry,
+    Go,
+    Hold,
+    Parked,
+    PlatformControl,
+    PlatformLog,
+    RequestLog,
+)
 from delivery_log.memory.companies import MemoryCompanyRegistry
-from delivery_log.memory.platforms import MemoryPlatformLog
+from delivery_log.memory.platforms import MemoryPlatformLog, MemoryRequestLog
 from delivery_log.postgres.companies import PostgresCompanyRegistry
-from delivery_log.postgres.platforms import PostgresPlatformLog
+from delivery_log.postgres.platforms import PostgresPlatformLog, PostgresRequestLog
+from tests.delivery_log.conftest import Books
 from tests.delivery_log.ledger_backends import Backend, MemoryBackend, PostgresBackend, postgres_backend
 from tests.delivery_log.test_ledger import accepted, begin, claim, finish, later, one_delivery, siblings, sweep
 
@@ -37,6 +48,14 @@ def log(backend: Backend) -> PlatformLog:
         return MemoryPlatformLog(backend.state)
     assert isinstance(backend, PostgresBackend)
     return PostgresPlatformLog(backend.database)
+
+
+@pytest.fixture
+def requests(backend: Backend) -> RequestLog:
+    if isinstance(backend, MemoryBackend):
+        return MemoryRequestLog(backend.state)
+    assert isinstance(backend, PostgresBackend)
+    return PostgresRequestLog(backend.database)
 
 
 def hold(**changes: Any) -> Hold:
@@ -75,6 +94,51 @@ async def test_holds_are_seen_while_somebody_renews_them(log: PlatformLog, backe
     await log.report_holds([breaker], owner="w1")
     assert [item.reason for item in await log.held_now()] == ["breaker"]
     await log.report_holds([], owner="w1")
+
+
+def ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
+
+
+async def test_requests_are_told_by_organization_or_for_the_whole_account(
+    backend: Backend, requests: RequestLog
+) -> None:
+    async def sent(age: float) -> None:
+        request = await one_delivery(backend)
+        await begin(backend, claim(request))
+        await finish(backend, accepted(request, started_at=ago(age)))
+
+    for age in (5.0, 1_000.0, 80_000.0, 100_000.0):
+        await sent(age)
+    under_way = await one_delivery(backend)
+    await begin(backend, claim(under_way))
+
+    found = await requests.recent_requests("benevity", ["org", "another"], within=86_400.0)
+    assert list(found) == ["org"]
+    now, five, thousand, day = sorted(found["org"])
+    assert now < 4.0
+    assert 5.0 <= five < 10.0
+    assert 700.0 <= thousand < 1_005.0
+    assert 79_700.0 <= day < 80_005.0
+    whole = await requests.recent_requests("benevity", None, within=60.0)
+    assert {name: len(ages) for name, ages in whole.items()} == {"": 2}
+    assert await requests.recent_requests("benevity", ["another"], within=86_400.0) == {}
+    assert await requests.recent_requests("goodera", None, within=86_400.0) == {}
+
+
+async def test_a_batch_is_one_request_however_many_members_it_has(real_books: Books) -> None:
+    database = real_books.backend.database  # type: ignore[attr-defined]
+    batch, moment = uuid4(), ago(30.0)
+    for again in (1, 2):  # refused, and sent again under the same key
+        for delivery in [await real_books.delivered(None, "goodera") for _ in range(3)]:
+            await database.fetch(
+                "update delivery_attempts set batch_id = $2, started_at = $3 where delivery_id = $1",
+                delivery,
+                batch,
+                moment + timedelta(seconds=again),
+            )
+    found = await PostgresRequestLog(database).recent_requests("goodera", None, within=60.0)
+    assert len(found[""]) == 2
 
 
 async def test_an_operators_touch_is_seen_for_a_while_and_makes_the_forbidden_due(
