@@ -6,6 +6,7 @@ from typing import Any
 
 import faust
 from aiokafka.errors import ConsumerStoppedError
+from faust.events import Event
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 from streams.tolerant_records import install
@@ -81,14 +82,23 @@ class _Consumer(Consumer):
         if read and message.offset - read > 1:
             # Offsets that no record has: what a transaction or a compaction left.
             await self._add_gap(partition, read + 1, message.offset)
-        if self._has_room(partition):
-            await self.callback(message)
+        queue = self._roomy_queue(partition)
+        if queue is not None:
+            # What the conductor's callback comes to for one reader that wants raw bytes, without its detours.
+            message.incref()
+            queue.force_put_nowait(Event(self.app, message.key, message.value, None, message))
         else:
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
         self._read_offset[partition] = message.offset
 
-    def _has_room(self, partition: Any) -> bool:
-        return not any(channel.queue.full() for channel in self.app.topics._tp_index.get(partition, ()))
+    def _roomy_queue(self, partition: Any) -> Any:
+        """The queue of the partition's one reader, where it is far from full; else None: the conductor decides."""
+        channels = self.app.topics._tp_index.get(partition, ())
+        if len(channels) == 1 and self.app.flow_control.is_active():
+            for channel in channels:
+                queue = channel.queue
+                return queue if queue.qsize() < queue.pressure_high_size else None
+        return None
 
 
 class _Transport(Transport):

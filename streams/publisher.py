@@ -1,17 +1,33 @@
 """The producer: `delivery.ports.Publisher` on aiokafka."""
 
 import asyncio
+import random
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Self
 
 import aiokafka
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.partitioner import murmur2
 
 from delivery.ports import OutgoingRecord, PublishFailed, RecordTooLarge
 from streams.connection import KafkaConnection
 
 # A dead letter carries the record as it came, whatever its size was.
 LARGEST_RECORD = 16 * 1024 * 1024
+
+
+@lru_cache(maxsize=10_000)
+def _hash(key: bytes) -> int:
+    """Kafka's own: companies come again and again, and in Python it takes longer to work out than to look up."""
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
+def _partition(key: bytes | None, partitions: list[int], available: list[int]) -> int:
+    """As every Kafka client chooses it."""
+    if key is None:
+        return random.choice(available or partitions)
+    return partitions[_hash(key) % len(partitions)]
 
 
 class KafkaPublisher:
@@ -31,6 +47,7 @@ class KafkaPublisher:
             acks="all",
             compression_type="lz4",
             linger_ms=0,
+            partitioner=_partition,
             request_timeout_ms=30_000,
             max_request_size=LARGEST_RECORD,
         )
