@@ -26,7 +26,7 @@ def _hash(key: bytes) -> int:
 def _partition(key: bytes | None, partitions: list[int], available: list[int]) -> int:
     """As every Kafka client chooses it."""
     if key is None:
-        return random.choice(available or partitions)
+        return random.choice(available or partitions)  # noqa: S311
     return partitions[_hash(key) % len(partitions)]
 
 
