@@ -3,6 +3,7 @@
 The standard library's logging goes the same way, so that the libraries' lines look like ours.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Mapping
@@ -66,11 +67,33 @@ def write_line(logger: str, event: str, fields: Mapping[str, object]) -> None:
         now = datetime.now(UTC)
         if _Format.production:
             line = _encode({**fields, "event": event, "logger": logger, "level": "info", "timestamp": now})
-            sys.stderr.write(line.decode() + "\n")
+            _write_soon(line.decode())
         else:
             moment = now.isoformat().replace("+00:00", "Z")
             told = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
-            sys.stderr.write(f"{moment} [info     ] {event:<30} [{logger}] {told}\n")
+            _write_soon(f"{moment} [info     ] {event:<30} [{logger}] {told}")
+
+
+_lines: list[str] = []
+
+
+def _write_soon(line: str) -> None:
+    """At the end of this pass of the loop, together with its others: each write is a call into the system, during which
+    another thread takes the interpreter."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        sys.stderr.write(line + "\n")
+        return
+    if not _lines:
+        loop.call_soon(_flush)
+    _lines.append(line)
+
+
+def _flush() -> None:
+    text = "\n".join(_lines) + "\n"
+    _lines.clear()
+    sys.stderr.write(text)
 
 
 class _Format:

@@ -136,13 +136,14 @@ class MetricsObserver:
         )
         self._errors: set[str] = set()
         self._of_platform: dict[str, _OfPlatform] = {}
+        self._of_result: dict[str, Counter] = {}
 
     def notice(self, happening: Happening) -> None:
         match happening:
             case AttemptMade():
                 self._attempted(happening)
             case EventConsumed(result):
-                self._events.labels(result).inc()
+                (self._of_result.get(result) or self._of_result.setdefault(result, self._events.labels(result))).inc()
                 if result == "duplicate":
                     self._duplicates.inc()
             case DeadLettered(platform, error):
