@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 
 from rich.console import Console
 
-from benchmarks import deliver_only, kill, latency, memory, retry_lateness, sick_company, whole_way
+from benchmarks import deliver_only, kill, latency, memory, processes, retry_lateness, sick_company, whole_way
 from benchmarks.machine import describe
 from benchmarks.outcome import Outcome
 from benchmarks.results import Result, save, show, write_document
 
 MEASURES: dict[str, Callable[..., Awaitable[Outcome]]] = {
     "whole_way": whole_way.measure,
+    "processes": processes.measure,
     "deliver_only": deliver_only.measure,
     "latency": latency.measure,
     "sick_company": sick_company.measure,

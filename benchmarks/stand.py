@@ -180,11 +180,13 @@ class Installation:
                 batch = []
         await self.publisher.publish(batch)
 
-    async def worker(self, *roles: str, ready: bool = True, **variables: str) -> Child:
+    async def worker(self, *roles: str, ready: bool = True, processes: int = 1, **variables: str) -> Child:
         """Through the real command line. Returns when it is ready: every role has joined its group."""
         port = free_port()
         env = self.env | {"IMPACT_IN_WORKER_PORT": str(port)} | variables
         arguments = ["impact_in", "worker", *(word for role in roles for word in ("--role", role))]
+        if processes > 1:
+            arguments += ["--processes", str(processes)]
         child = await self.stand.child("worker", arguments, env)
         self.workers.append(child)
         if ready:
