@@ -48,6 +48,14 @@ class Publication:
             if record.confirms is not None and id(record) not in refused:
                 self.note(*record.confirms)
 
+    async def publish_once(self, records: Sequence[OutgoingRecord]) -> None:
+        """One try, for who keeps the records and begins anew himself: requests that confirm nothing. Raises
+        PublishFailed; what the topic will never take is said, and is the sweeper's."""
+        try:
+            await self._publisher.publish(records)
+        except RecordTooLarge as error:
+            self._observer.notice(Trouble("publish_too_large", str(error)))
+
     def note(self, delivery_id: UUID, hop: int) -> None:
         """This hop's record is confirmed."""
         self._confirmed[delivery_id] = hop

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ import aiokafka
 import pytest
 
 from delivery.observer import NullObserver
-from delivery.ports import IncomingRecord, OutgoingRecord, PublishFailed, RecordTooLarge
+from delivery.ports import IncomingRecord, OutgoingRecord, Publisher, PublishFailed, RecordTooLarge
 from delivery.publication import Publication
 from delivery_log.memory import MemoryLedger
 from impact_in.ledger_check.facts import _group_positions, read_topic
@@ -178,14 +178,16 @@ async def test_progress_says_now_once_everything_is_worked_off(road: Road) -> No
 
 
 @asynccontextmanager
-async def waiting(road: Road, topic: str, delay: float, destination: str) -> AsyncIterator[RetryWaiter]:
+async def waiting(
+    road: Road, topic: str, delay: float, destination: str, *, publisher: Publisher | None = None
+) -> AsyncIterator[RetryWaiter]:
     waiter = RetryWaiter(
         connection=road.connection,
         group=f"{road.name}-group",
         instance=road.member,
         topics={topic: delay},
         destination=destination,
-        publication=Publication(road.publisher, MemoryLedger(), NullObserver()),
+        publication=Publication(publisher or road.publisher, MemoryLedger(), NullObserver()),
         observer=NullObserver(),
         session_timeout=3.0,
         fetch_wait=road.fetch_wait,
@@ -272,3 +274,33 @@ async def test_what_a_topic_will_never_take_is_told_apart(kafka_road: Road) -> N
 async def test_no_broker_is_a_clear_failure(free_port: int) -> None:
     with pytest.raises(PublishFailed, match="no broker can be reached"):
         await KafkaPublisher.open(KafkaConnection(bootstrap_servers=f"127.0.0.1:{free_port}"))
+
+
+class _FailsOnce:
+    """The first publication fails, without a record having arrived, once others are in the air behind it."""
+
+    def __init__(self, publisher: KafkaPublisher) -> None:
+        self._publisher = publisher
+        self._calls = 0
+        self._another = asyncio.Event()
+
+    async def publish(self, records: Sequence[OutgoingRecord]) -> None:
+        self._calls += 1
+        if self._calls == 1:
+            await self._another.wait()
+            raise PublishFailed("no confirmation")
+        await self._publisher.publish(records)
+        self._another.set()
+
+
+async def test_a_retry_that_no_broker_confirmed_goes_again_with_all_that_came_after_it(road: Road) -> None:
+    retry, destination = await road.topic("retry"), await road.topic("deliveries")
+    async with waiting(road, retry, 2.0, destination, publisher=_FailsOnce(road.publisher)) as waiter:
+        await eventually(lambda: waiter.joined, timeout=30)
+        records = [OutgoingRecord(retry, b"key", str(n).encode(), due_in(1.0 + n / 10)) for n in range(6)]
+        await road.publisher.publish(records)
+        await eventually(lambda: _when(road, destination, 6), timeout=30)
+        await eventually(lambda: not waiter.holds, what="all have gone")
+    values = [int(record.value or b"") for record in await read_topic(road.connection, destination)]
+    assert values[values.index(0) :] == [0, 1, 2, 3, 4, 5]  # whatever overtook it came once more, in order
+    assert await committed(road, retry) == 6
