@@ -51,6 +51,9 @@ def show(results: Sequence[Result]) -> None:
         for fault in result.outcome.faults:
             table.add_row("", f"[red]{fault}", "", "never", "[red]FAULT")
         table.add_section()
+    for result in results:
+        for note in result.outcome.notes:
+            Console(stderr=True, highlight=False).print(f"[dim]{result.outcome.name}: {note}")
     Console(width=None if Console().is_terminal else 140).print(table)
 
 
