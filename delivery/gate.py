@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.contract import Outcome
 from delivery.holding import Holds
-from delivery.observer import Observer, Trouble
+from delivery.observer import Observer, QuotaWaited, Trouble
 from delivery_log.contract import LedgerUnavailable
 from guards.quota_contract import Granted, Limits, Quotas, QuotasOutOfReach, Wait
 
@@ -56,17 +56,22 @@ class Gate:
         clock = asyncio.get_running_loop().time
         scope = self._scope_of(organization)
         async with self._turnstiles[scope]:
-            granted = None
+            granted, refused_at = None, None
             while True:
                 wait = self.holds.scope_wait(scope, clock()) or self.holds.platform_wait(clock())
                 if wait == 0.0:
                     counts = self.holds.counts
                     granted = await self._take(scope)
                     if not isinstance(granted, Wait):
+                        if refused_at is not None:
+                            self._observer.notice(QuotaWaited(self.platform, clock() - refused_at))
                         return Pass(organization, scope, granted, counts)
                     if not counts:
                         self.holds.released(clock())
                     wait = granted.after
+                    refused_at = clock() if refused_at is None else refused_at
+                else:
+                    refused_at = None  # held: that is not the quota's doing
                 self.waiting += 1
                 try:
                     await asyncio.sleep(min(wait, _LOOK_SECONDS))

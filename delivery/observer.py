@@ -55,6 +55,13 @@ class Swept(msgspec.Struct, frozen=True):
     reason: SweepReason
 
 
+class QuotaWaited(msgspec.Struct, frozen=True):
+    """A request was granted after its turn had come: it waited so many seconds for the quota."""
+
+    platform: str
+    seconds: float
+
+
 class Trouble(msgspec.Struct, frozen=True):
     """Something the heart waits out (a server away) or survived (a defect). `where` is a bounded word; `detail` has
     no content and no secret."""
@@ -63,7 +70,7 @@ class Trouble(msgspec.Struct, frozen=True):
     detail: str
 
 
-Happening = EventConsumed | RecordSkipped | AttemptMade | DeadLettered | Swept | Trouble
+Happening = EventConsumed | RecordSkipped | AttemptMade | DeadLettered | Swept | QuotaWaited | Trouble
 
 
 class Observer(Protocol):

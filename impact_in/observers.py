@@ -14,6 +14,7 @@ from delivery.observer import (
     EventConsumed,
     Happening,
     Observer,
+    QuotaWaited,
     RecordSkipped,
     Swept,
     Trouble,
@@ -134,6 +135,13 @@ class MetricsObserver:
             buckets=_WAITS,
             registry=registry,
         )
+        self._quota_wait = Histogram(
+            "impact_in_rate_limit_wait_seconds",
+            "What a request waited for its quota, where it had to.",
+            ["platform"],
+            buckets=_WAITS,
+            registry=registry,
+        )
         self._errors: set[str] = set()
         self._of_platform: dict[str, _OfPlatform] = {}
         self._of_result: dict[str, Counter] = {}
@@ -150,6 +158,8 @@ class MetricsObserver:
                 self._dead.labels(platform or "none", self._bounded(error)).inc()
             case Swept(platform, _, reason):
                 self._swept.labels(platform, reason).inc()
+            case QuotaWaited(platform, seconds):
+                self._quota_wait.labels(platform).observe(seconds)
             case RecordSkipped() | Trouble():
                 return
 

@@ -17,6 +17,7 @@ from connectors.contract import (
 )
 from delivery.gate import Gate, Pass
 from delivery.holding import Holds
+from delivery.observer import QuotaWaited
 from guards.quota_contract import Limits
 from guards.quota_memory import MemoryQuotas
 from tests.delivery.world import Watcher
@@ -165,6 +166,17 @@ async def test_a_quota_is_never_exceeded_and_who_waits_for_it_holds_up_no_other_
     for index in range(len(times) - 5):
         assert times[index + 5] - times[index] >= 60.0
     assert times[-1] - times[0] < 130.0
+
+
+async def test_who_waited_for_a_quota_is_told_how_long_and_who_waited_for_a_hold_is_not() -> None:
+    watcher = Watcher()
+    quotas = MemoryQuotas(clock=lambda: asyncio.get_running_loop().time())
+    gate = Gate("benevity", holds=Holds(), quotas=quotas, scope_of=lambda organization: organization, observer=watcher)
+    gate.limits = Limits(per_minute=1)
+    await answer(gate, "a", Throttled(after=7.0))
+    await gate.enter("a")
+    waits = [happening.seconds for happening in watcher.happenings if isinstance(happening, QuotaWaited)]
+    assert waits == [pytest.approx(54.0, abs=1.5)]
 
 
 async def test_a_changed_limit_is_followed_within_a_second() -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from connectors.contract import Accepted, Outcome, Refused, Unavailable
-from delivery.observer import AttemptMade, DeadLettered, EventConsumed, Swept
+from delivery.observer import AttemptMade, DeadLettered, EventConsumed, QuotaWaited, Swept
 from impact_in import logs
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 
@@ -119,3 +119,11 @@ def test_error_codes_that_a_platform_makes_up_do_not_fill_the_metrics() -> None:
     ]
     assert len(errors) == 51
     assert "other" in errors
+
+
+def test_waits_for_a_quota_are_measured() -> None:
+    registry = CollectorRegistry()
+    observer = MetricsObserver(registry)
+    observer.notice(QuotaWaited("benevity", 12.0))
+    labels = {"platform": "benevity"}
+    assert registry.get_sample_value("impact_in_rate_limit_wait_seconds_sum", labels) == 12.0
