@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,8 +49,8 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """What a row wants. `through`: servers that its workers reach by way of the proxy. `limits`: quotas of all
     platforms; none where empty."""
 
-    events: int = 1_200
-    companies: int = 48
+    events: int = 1_000
+    companies: int = 40
     through: tuple[str, ...] = ()
     faults: str = "some"
     latency_ms: int = 5
@@ -130,13 +131,18 @@ class Trial(Stage):
     def fired_file(self) -> Path:
         return self.logs / "fired.jsonl"
 
-    def failpoints_fired(self) -> int:
-        """Adds what the failpoints wrote to the evidence; how often they did."""
+    def failpoints_fired(self) -> Counter[str]:
+        """How often each point has acted so far, by what the process wrote before it did."""
         lines = self.fired_file.read_text().splitlines() if self.fired_file.exists() else []
-        for line in lines[:1]:
-            told = json.loads(line)
-            self.fired(f"{told['action']} {told['point']}, passing {told['passing']}, {len(lines)} times")
-        return len(lines)
+        return Counter(json.loads(line)["point"] for line in lines)
+
+    def note_failpoints(self, action: str) -> Counter[str]:
+        """As `failpoints_fired`, and adds it to the evidence. Raises Unmet where none has acted."""
+        found = self.failpoints_fired()
+        if not found:
+            raise Unmet("no failpoint fired")
+        self.fired(f"{action} {', '.join(f'{point} ({count})' for point, count in found.items())}")
+        return found
 
     async def publish(self, first: float, last: float) -> None:
         """The events from one share of all to another, 0 to 1."""
@@ -168,8 +174,9 @@ class Trial(Stage):
         return sum([(await self.received(platform, keys=False))["requests"] for platform in PLATFORMS])
 
     async def sql(self, statement: str, *arguments: Any) -> Any:
-        """On a connection of its own, by no proxy."""
-        connection = await asyncpg.connect(self.database_url, timeout=10)
+        """On a connection of its own, by no proxy, and writing whatever the database's default is."""
+        writes = {"default_transaction_read_only": "off"}
+        connection = await asyncpg.connect(self.database_url, timeout=10, server_settings=writes)
         try:
             return await connection.fetch(statement, *arguments)
         finally:
