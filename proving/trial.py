@@ -230,7 +230,10 @@ class Trial(Stage):
 
     async def verdict(self, *, timeout: float = 90.0) -> None:
         """Waits for rest, then checks. Raises Unmet, naming the equations that do not hold."""
-        await self.until(self._at_rest, timeout, "everything is finished")
+        try:
+            await self.until(self._at_rest, timeout, "everything is finished")
+        except Unmet as error:
+            raise Unmet(f"{error}; {await self._unfinished()}") from None
         broken: list[str] = []
         for name, violations in (await check(self, self.events)).items():
             if violations:
@@ -248,6 +251,15 @@ class Trial(Stage):
             if worker._process.returncode not in (None, 0, -9) and worker is self.workers[-1]:
                 raise Unmet(await worker.epitaph())
         return (await read_progress(self.database, PLATFORMS)).finished(len(self.events))
+
+    async def _unfinished(self) -> str:
+        """What does not move, by how it stands."""
+        rows = await self.database.fetch(
+            "select platform, status, hop, published_hop, publish_delay, blocked, lease_until > now() as leased, "
+            "count(*) as n from impact_deliveries where status in ('pending', 'retrying') "
+            "group by 1, 2, 3, 4, 5, 6, 7 order by n desc limit 4"
+        )
+        return "unfinished: " + ("; ".join(str(dict(row)) for row in rows) or "none: events are missing")
 
     async def _keys_and_attempts(self) -> list[str]:
         """E4: one body a key. E6: requests of a key ≤ attempts begun of its delivery, and counted ≤ what the tiers
