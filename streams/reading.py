@@ -4,6 +4,10 @@ whether it still reads at all."""
 import time
 from typing import Any
 
+# Milliseconds. A topic that was deleted and made again is found by whoever reads it when it next asks for the cluster's
+# metadata: after 5 minutes by default, and what waits in a retry topic would wait as long.
+METADATA_MAX_AGE = 10_000
+
 CLOCK_SLACK = 10.0
 """Seconds by which a publisher's clock may be ahead of a reader's."""
 

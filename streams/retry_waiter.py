@@ -24,7 +24,15 @@ from delivery.ports import OutgoingRecord, PublishFailed
 from delivery.publication import Publication
 from schemas import headers
 from streams.connection import KafkaConnection
-from streams.reading import CLOCK_SLACK, bounded_age, ended_parts, exhausted_for, knows_coordinator, out_of_group
+from streams.reading import (
+    CLOCK_SLACK,
+    METADATA_MAX_AGE,
+    bounded_age,
+    ended_parts,
+    exhausted_for,
+    knows_coordinator,
+    out_of_group,
+)
 from streams.retry_shelf import Departure, RetryShelf, Waiting
 from streams.tolerant_records import install
 
@@ -83,6 +91,7 @@ class RetryWaiter(Service):
             # The waiter polls all the time; only its session may end its membership.
             max_poll_interval_ms=1_000_000_000,
             fetch_max_wait_ms=round(fetch_wait * 1000),
+            metadata_max_age_ms=METADATA_MAX_AGE,
             max_poll_records=_POLL_RECORDS,
             max_partition_fetch_bytes=_FETCH_BYTES,
         )

@@ -17,7 +17,7 @@ from delivery.ports import IncomingRecord
 from streams.ack_tracker import AckTracker
 from streams.connection import KafkaConnection
 from streams.faust_transport import StreamApp
-from streams.reading import CLOCK_SLACK, bounded_age, ended_parts, exhausted_for, out_of_group
+from streams.reading import CLOCK_SLACK, METADATA_MAX_AGE, bounded_age, ended_parts, exhausted_for, out_of_group
 
 # So many records are taken without letting anything else run.
 _PASS_EVERY = 100
@@ -233,6 +233,7 @@ def _build_app(group: str, connection: KafkaConnection, settings: RoleSettings) 
         producer_request_timeout=30.0,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.instance,
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE,
         # Our own watch looks at whether records move (roles are asked for progress); these would only warn.
         stream_processing_timeout=1e6,
         broker_commit_livelock_soft_timeout=1e6,

@@ -23,7 +23,11 @@ def _killed(point: str, passing: int) -> Row:
 
     # Where a request has to be on its way and unanswered, the platforms take their time.
     latency = 100 if point == "request-sent" else 5
-    return Row(area="worker", fault=f"SIGKILL {point}", run=run, conditions=Conditions(events=900, latency_ms=latency))
+    # Ingest takes up to 500 events at once, and these points are passed once each time.
+    events = 900 if point in ("after-rows", "after-publish") else 600
+    return Row(
+        area="worker", fault=f"SIGKILL {point}", run=run, conditions=Conditions(events=events, latency_ms=latency)
+    )
 
 
 async def _stopped(trial: Trial) -> None:
