@@ -115,7 +115,7 @@ _EACH = {"after-begin": 9, "after-response": 31, "after-finish": 11, "after-publ
 
 
 async def _giants(trial: Trial) -> None:
-    """Records of 15 MB, one after another, into a worker whose memory ends at 512 MiB (its threads' stacks included)."""
+    """Records of 15 MB, one after another, into a worker whose memory ends at 512 MiB (RLIMIT_DATA)."""
     admin_topic = trial.topics.metrics
     await trial.allow_large(admin_topic, trial.topics.metrics_dlt)
     worker = await trial.start("--memory-limit", "512")
