@@ -1,0 +1,97 @@
+"""Events in, deliveries out: what the heart needs of a ledger."""
+
+from collections.abc import Sequence
+from typing import Protocol
+from uuid import UUID
+
+from delivery_log.contract.arrivals import Arrival, Recorded
+from delivery_log.contract.attempts import Busy, Claim, Finished, Owner, Parked, Result, Verdict
+from delivery_log.contract.sweeping import Progress, ReadUpTo, Swept
+
+
+class DeliveryLedger(Protocol):
+    """Events in, deliveries out: what the heart needs."""
+
+    async def identity(self) -> str:
+        """A name that no other ledger has; part of the name of every fast memory of it."""
+        ...
+
+    async def next_epoch(self) -> int:
+        """A number above every one given before."""
+        ...
+
+    async def record_events(self, arrivals: Sequence[Arrival]) -> list[Recorded]:
+        """Writes events, and the deliveries that their companies' platforms ask for, or finds them written.
+
+        Of several arrivals with one event id the first that was ever recorded wins. An event already there gets no new
+        deliveries. The order of new deliveries of a company is the order of the arrivals: keep one call in the air a
+        partition.
+        """
+        ...
+
+    async def confirm_published(self, records: Sequence[tuple[UUID, int]]) -> None:
+        """A broker has confirmed these (delivery id, hop), on whichever topic the hop belongs to."""
+        ...
+
+    async def begin(
+        self,
+        claims: Sequence[Claim],
+        *,
+        owner: Owner,
+        lease: float,
+        ordered: bool,
+        key_memory: float,
+        token: UUID | None = None,
+    ) -> list[Verdict]:
+        """Leases what may go, under a new attempt number. Seconds.
+
+        First match decides: Unknown, Mismatch, AlreadyDone, Cancelled, Stale, Leased, NotYet, Blocked (only where
+        `ordered`), Changed, Unrepeatable, Go. A lease of the same owner name and a smaller epoch is taken over. An
+        attempt that never got an outcome is written down as `unknown_outcome`. No two claims for one delivery a call.
+        A row that somebody has locked is `Leased` for a moment. `token`: the same at a repetition of the same call.
+        """
+        ...
+
+    async def finish(
+        self,
+        results: Sequence[Result],
+        *,
+        owner: Owner,
+        deadline: float,
+        ordered: bool,
+        token: UUID | None = None,
+    ) -> list[Finished | Busy]:
+        """Writes outcomes and attempts, and gives the leases back.
+
+        Accepted is written whichever attempt it belongs to, and nothing undoes it; anything else only where the
+        attempt is the last one and the lease is the owner's. The first counted failure starts the deadline (seconds).
+        `later` and `dead` raise the hop: a record shall exist, on a retry topic or the dead-letter topic. `token`: the
+        same at a repetition of the same call.
+        """
+        ...
+
+    async def park(self, waiting: Sequence[Parked]) -> None:
+        """These rows wait in the ledger from now on, their records may be acked: an elder sibling's end wakes them, or
+        the sweeper when their time has come. Only a row of that hop, unfinished and not leased."""
+        ...
+
+    async def release_leases(self, owner: Owner) -> int:
+        """Ends the leases of this owner's earlier processes; how many there were."""
+        ...
+
+    async def report_progress(self, progress: Sequence[Progress]) -> None: ...
+
+    async def read_progress(self, topics: Sequence[str], *, within: float) -> dict[tuple[str, int], float]:
+        """(topic, partition) → age in seconds now, of what was reported in the last `within` seconds."""
+        ...
+
+    async def sweep(
+        self, read_up_to: Sequence[ReadUpTo], *, ordered: Sequence[str], grace: float, limit: int
+    ) -> list[Swept]:
+        """Raises the hop of rows that no longer move, and returns them to be published.
+
+        Unfinished, due, and: its lease over (`lease_ended`), unconfirmed for `grace` seconds (`unpublished`), its elder
+        gone (`woken`), or its record worked off without a trace, or put where nobody reads (`missing`). Dead, and its
+        dead letter unconfirmed for `grace` seconds (`unannounced`). Only platforms named in `read_up_to`.
+        """
+        ...
