@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
@@ -21,11 +22,11 @@ _log = logging.getLogger("simulators")
 _PARENT_CHECKED_EVERY = 0.2
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Ends with 0 after SIGTERM, SIGINT or the parent's death; 1 if it could not start or go on; 2 on usage."""
     parent = os.getppid()  # read first: whoever dies from here on is noticed
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    options = parse(sys.argv[1:], os.environ)
+    options = parse(sys.argv[1:] if arguments is None else arguments, os.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             return runner.run(_run(options, parent))

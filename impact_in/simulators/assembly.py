@@ -36,7 +36,7 @@ def _server(options: Options, name: str, received: Received, receipts: ReceiptFi
     decider = Decider(
         platform,
         received,
-        Faults(FaultPlan(options.faults, options.seed)),
+        Faults(FaultPlan(options.faults, options.seed, exceptions=options.fault_exceptions)),
         SlidingWindow(platform.limits) if options.quotas == "real" else None,
         honour_keys=options.honour_keys,
         reject_share=options.reject_share,

@@ -80,11 +80,12 @@ def final_fault(level: str, seed: int, identity: str) -> str | None:
 class FaultPlan:
     """The two functions above and the two exceptions."""
 
-    def __init__(self, level: str, seed: int) -> None:
-        self.level, self.seed = level, seed
+    def __init__(self, level: str, seed: int, *, exceptions: bool = True) -> None:
+        """`exceptions` False: the two functions alone, so that the order of arrival changes nothing."""
+        self.level, self.seed, self.exceptions = level, seed, exceptions
         self.promoted: dict[str, str] = {}  # key or identity → the fault that it met out of turn
         self._keys = self._identities = 0
-        self._retry_met = self._refusal_met = level == "none"
+        self._retry_met = self._refusal_met = level == "none" or not exceptions
 
     @property
     def quiet(self) -> bool:
@@ -147,7 +148,7 @@ class Faults:
         if "outage" not in wish and (organization is not None or retry_after is not None):
             raise ValueError("organization and retryAfter belong to an outage")
         if "level" in wish:
-            self.plan = FaultPlan(level, self.plan.seed)
+            self.plan = FaultPlan(level, self.plan.seed, exceptions=self.plan.exceptions)
         if "outage" in wish:
             self._set_outage(organization, None if kind is None else Outage(kind, retry_after))
 

@@ -34,6 +34,7 @@ class Options:
     ports: Mapping[str, int]
     faults: str
     seed: int
+    fault_exceptions: bool
     quotas: str
     webhook_url: str | None
     webhook_form: str
@@ -66,6 +67,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
         ports={name: getattr(found, f"port_{name}") for name in PLATFORMS},
         faults=found.faults,
         seed=found.seed,
+        fault_exceptions=found.fault_exceptions,
         quotas=found.quotas,
         webhook_url=found.webhook_url,
         webhook_form=found.webhook_form,
@@ -93,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--port-{name}", type=_port, default=0, metavar="PORT", help="0: any free port (default)")
     add("--faults", choices=tuple(LEVELS), default="none", help="how sick the platforms are (default: none)")
     add("--seed", type=int, default=1, help="the same seed meets the same faults (default: 1)")
+    add(
+        "--fault-exceptions",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show an early key a 503 and the 200th a refusal where chance shows none",
+    )
     add("--quotas", choices=("none", "real"), default="none", help="real: the platforms' own limits")
     add("--webhook-url", type=_url, metavar="URL", help="gateway that gets status webhooks (default: none)")
     add("--webhook-form", choices=tuple(CHOICES), default="mixed", help="form of signature (default: mixed)")
