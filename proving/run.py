@@ -28,7 +28,11 @@ _EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: every equation holds. 1: not, or it did not come to rest. 2: usage."""
-    return asyncio.run(_main(_parser().parse_args(arguments)))
+    options = _parser().parse_args(arguments)
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        options.keep = options.keep.resolve()
+    return asyncio.run(_main(options))
 
 
 async def _main(options: argparse.Namespace) -> int:
@@ -55,7 +59,9 @@ async def _runs(options: argparse.Namespace) -> Verdict:
         say_on_stderr("starting Apache Kafka, PostgreSQL and Valkey …")
         if not options.flush_redis:
             async with own_servers(directory) as servers:
-                return await _run(options, Stand(servers, _conditions(options), directory, say=say_on_stderr), flush=False)
+                return await _run(
+                    options, Stand(servers, _conditions(options), directory, say=say_on_stderr), flush=False
+                )
         verdicts = []
         for name, flush in (("plain", False), ("flushed", True)):
             say_on_stderr(f"the run {'with FLUSHALL in its middle' if flush else 'to compare with'}:")
@@ -108,7 +114,7 @@ def _conditions(options: argparse.Namespace) -> Conditions:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m proving.run",
-        description="Publishes events to Apache Kafka, lets workers deliver them to a witness, and checks the equations.",
+        description="Publishes events to Kafka, lets workers deliver them to a witness, and checks the equations.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -118,11 +124,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--companies", type=int, default=usual.companies, metavar="M", help=f"default: {usual.companies}")
     add("--seed", type=int, default=usual.seed, help="same seed: same events, same faults (default: 1)")
     add("--faults", choices=("none", "some", "many"), default=usual.faults, help="the platforms' (default: none)")
-    add("--personality", choices=("keys", "counts"), default="keys", help="the platforms honour keys, or count requests")
+    add(
+        "--personality", choices=("keys", "counts"), default="keys", help="the platforms honour keys, or count requests"
+    )
     add("--answer-ms", type=float, default=usual.answer_ms, metavar="MS", help="the platforms' (default: 5)")
     add("--rate", type=float, default=0.0, metavar="R", help="records a second; 0: as fast as it goes (default)")
     add("--workers", type=int, default=1, metavar="W", help="worker processes (default: 1)")
-    add("--worker", default=" ".join(WORKER), metavar="COMMAND", help="what follows `python -m` (default: the product's)")
+    add(
+        "--worker",
+        default=" ".join(WORKER),
+        metavar="COMMAND",
+        help="what follows `python -m` (default: the product's)",
+    )
     add("--kills", type=int, default=0, metavar="K", help="SIGKILL a worker so often, spread over the run")
     add("--flush-redis", action="store_true", help="run twice, once with FLUSHALL, and compare (E11)")
     add("--timeout", type=float, default=300.0, metavar="SECONDS", help="until it has to be at rest (default: 300)")

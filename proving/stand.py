@@ -1,13 +1,13 @@
 """The stand: servers, a witness, a publisher, companies in the ledger, workers to kill, and a verdict at the end.
 
-    async with Stand(servers, Conditions(events=2000), directory) as stand:
-        worker = await stand.start_worker()
-        await stand.publish()
-        worker.kill()
-        await worker.wait()
-        await stand.start_worker()
-        await stand.rest(within=60)
-        verdict = await stand.verdict()
+async with Stand(servers, Conditions(events=2000), directory) as stand:
+    worker = await stand.start_worker()
+    await stand.publish()
+    worker.kill()
+    await worker.wait()
+    await stand.start_worker()
+    await stand.rest(within=60)
+    verdict = await stand.verdict()
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class NotAtRest(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """Of one run. `rate`: records a second, 0 is as fast as it goes. `answer_ms`: how long the platforms take.
-    `lease`, `request_timeout`, `session`, `deadline` and `delays` are the workers' settings; `env` overrules them all."""
+    The rest are the workers' settings; `env` overrules them all."""
 
     events: int = 2_000
     companies: int = 50
@@ -179,8 +179,8 @@ class Stand:
         self.witness = await self.child(
             "witness",
             [
-                "proving.witness", "--receipts", str(self.receipts), "--seed", str(asked.seed), "--faults", asked.faults,
-                "--personality", asked.personality, "--answer-ms", str(asked.answer_ms),
+                "proving.witness", "--receipts", str(self.receipts), "--seed", str(asked.seed),
+                "--faults", asked.faults, "--personality", asked.personality, "--answer-ms", str(asked.answer_ms),
                 *(word for name, port in self._ports.items() for word in ("--port", f"{name}={port}")),
             ],
         )  # fmt: skip
@@ -353,8 +353,7 @@ async def own_servers(directory: Path) -> AsyncIterator[Servers]:
 async def scratch(keep: Path | None = None) -> AsyncIterator[Path]:
     """A directory with a short path (PostgreSQL's socket is in it), or the one to keep."""
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep.resolve()
+        yield keep
         return
     with tempfile.TemporaryDirectory(prefix="impact-in-proof-") as name:
         yield Path(name)

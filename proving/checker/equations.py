@@ -162,7 +162,7 @@ def e4(index: Index) -> Iterator[Violation]:
     for target, seen in index.requests.items():
         hashes = {attempt.payload_hash for attempt in index.attempts(target)}
         for receipt, part in seen:
-            if part is not None and len(receipt.parts) == 1 and receipt.body_sha256 not in hashes:
+            if hashes and part is not None and len(receipt.parts) == 1 and receipt.body_sha256 not in hashes:
                 yield _of("E4", index, target, f"was sent with content the ledger does not know ({request(receipt)})")
                 break
 
@@ -177,12 +177,12 @@ def e5(index: Index) -> Iterator[Violation]:
             if row.outcome == "dead" and str(row.id) not in there:
                 yield _of("E5", index, (row.event_id, platform), "is dead for {platform}, and not in its dead letters")
         for identity in there:
-            row = rows.get(str(identity))
-            if row is None:
+            row_of_it = rows.get(str(identity))
+            if row_of_it is None:
                 yield Violation("E5", f"{platform} has a dead letter of {identity}, which is no delivery of it")
-            elif row.outcome != "dead" and not row.replays:
-                what = f"is in the dead letters of {{platform}}, and the ledger says {row.end}"
-                yield _of("E5", index, (row.event_id, platform), what)
+            elif row_of_it.outcome != "dead" and not row_of_it.replays:
+                what = f"is in the dead letters of {{platform}}, and the ledger says {row_of_it.end}"
+                yield _of("E5", index, (row_of_it.event_id, platform), what)
     bytes_at = {record.coordinates: record.value for record in facts.metrics}
     for record in facts.metrics_dead:
         place = origin(record)
@@ -201,7 +201,9 @@ def e6(index: Index) -> Iterator[Violation]:
         attempts, seen = index.attempts(target), index.requests.get(target, [])
         refreshes = sum(receipt.status == 401 for receipt, _ in seen) if target[1] == "workday" else 0
         if len(seen) > len(attempts) + refreshes:
-            yield _of("E6", index, target, f"was requested {len(seen)} times at {{platform}} in {len(attempts)} attempts")
+            yield _of(
+                "E6", index, target, f"was requested {len(seen)} times at {{platform}} in {len(attempts)} attempts"
+            )
         answers = sum(attempt.http_status is not None for attempt in attempts)
         if len(seen) < answers:
             yield _of("E6", index, target, f"has {answers} answers of {{platform}}, which saw {len(seen)} requests")
@@ -213,7 +215,9 @@ def e6(index: Index) -> Iterator[Violation]:
 
 def _needless(index: Index, target: Target) -> Iterator[Violation]:
     seen = index.requests.get(target, [])
-    begun = next((n for n, (receipt, part) in enumerate(seen) if receipt.effect and part is not None and part.taken), None)
+    begun = next(
+        (n for n, (receipt, part) in enumerate(seen) if receipt.effect and part is not None and part.taken), None
+    )
     if begun is None:
         return
     row = index.row.get(target)

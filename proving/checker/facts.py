@@ -1,4 +1,4 @@
-"""What four parties say: the publisher, the witness, Kafka and the ledger. Amounts are exact, times are as they came."""
+"""What four parties say: the publisher, the witness, Kafka and the ledger. Amounts are exact, times as they came."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta

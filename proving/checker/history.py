@@ -32,8 +32,8 @@ def _of_place(index: Index, violation: Violation) -> Iterator[str]:
 def _of_event(index: Index, event: UUID, platform: str | None) -> Iterator[str]:
     for entry in index.facts.published:
         if entry.event_id == str(event):
-            place = "not confirmed" if entry.place is None else where(entry.place)
-            yield f"published  #{entry.n} {entry.at} {entry.kind} ({entry.encoding}) at {place}, company {entry.company}"
+            place = "not confirmed" if entry.place is None else f"at {where(entry.place)}"
+            yield f"published  #{entry.n} {entry.at} {entry.kind}, {entry.encoding}, {place}, company {entry.company}"
     for row in index.facts.events:
         if row.id == event:
             place = "HTTP" if row.coordinates is None else where(row.coordinates)
@@ -57,4 +57,5 @@ def _of_event(index: Index, event: UUID, platform: str | None) -> Iterator[str]:
         for receipt, part in requests:
             effect = "effect" if receipt.effect and part is not None and part.taken else "no effect"
             fault = f", fault {receipt.fault}" if receipt.fault else ""
-            yield f"  receipt {where_to} {receipt.n} {receipt.at} {effect}, answered {receipt.status}{fault}, key {receipt.key}"
+            answer = f"answered {receipt.status}" if receipt.status else "not answered"
+            yield f"  receipt {where_to} {receipt.n} {receipt.at} {effect}, {answer}{fault}, key {receipt.key}"

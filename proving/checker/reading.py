@@ -49,7 +49,9 @@ async def read_facts(source: Source) -> Facts:
     database = await asyncpg.connect(source.database_url)
     try:
         async with database.transaction(isolation="repeatable_read", readonly=True):
-            events = await database.fetch('select id, disposition, reason, topic, "partition", "offset" from impact_events')
+            events = await database.fetch(
+                'select id, disposition, reason, topic, "partition", "offset" from impact_events'
+            )
             deliveries = await database.fetch(_DELIVERIES)
             attempts = await database.fetch(_ATTEMPTS)
             begun = await database.fetch(_BEGUN)
@@ -66,9 +68,10 @@ async def read_facts(source: Source) -> Facts:
         metrics_dead=kafka.metrics_dlt,
         deliveries_dead=kafka.deliveries_dlt,
         positions=kafka.positions,
-        events=[_event(row) for row in events],
+        events=[_event(dict(row)) for row in events],
         deliveries=[Delivery(**dict(row)) for row in deliveries],
-        attempts=[Attempt(**dict(row)) for row in attempts] + _unfinished(begun, attempts),
+        attempts=[Attempt(**dict(row)) for row in attempts]
+        + _unfinished([dict(row) for row in begun], [dict(row) for row in attempts]),
         companies={(row["company_id"], row["platform"]): row["organization_id"] for row in companies},
     )
 

@@ -118,5 +118,3 @@ def _published_kinds(facts: Facts) -> dict[str, int]:
     kinds = Counter(entry.kind for entry in facts.published)
     plural = {"duplicate": "duplicates", "conflict": "conflicts", "poison": "poison", "tombstone": "tombstones"}
     return {name: kinds[kind] for kind, name in plural.items()}
-
-

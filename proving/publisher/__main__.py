@@ -101,7 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--log", type=Path, required=True, metavar="FILE", help="JSON lines, appended")
     add("--platform", action="append", help="platforms that a limited event may ask for; repeat (default: all three)")
     for name in ("duplicates", "conflicts", "poison", "tombstones", "limited"):
-        add(f"--{name}", type=float, default=getattr(usual, name), metavar="SHARE", help=f"default: {getattr(usual, name)}")
+        add(
+            f"--{name}",
+            type=float,
+            default=getattr(usual, name),
+            metavar="SHARE",
+            help=f"default: {getattr(usual, name)}",
+        )
     return parser
 
 

@@ -70,8 +70,10 @@ def companies(seed: int, count: int) -> list[UUID]:
     return [_uuid(dice) for _ in range(count)]
 
 
-def intended(seed: int, count: int, ids: Sequence[UUID], mixture: Mixture, platforms: Sequence[str]) -> Iterator[Intended]:
-    """`count` events, each once, and the mixture's others among them, in the order in which they are to be published."""
+def intended(
+    seed: int, count: int, ids: Sequence[UUID], mixture: Mixture, platforms: Sequence[str]
+) -> Iterator[Intended]:
+    """`count` events, each once, and the mixture's others among them, in the order of their publication."""
     dice = random.Random(f"proving events {seed}")  # noqa: S311 - dice, no secret
     recent: list[Event] = []
     for number in range(count):

@@ -1,0 +1,78 @@
+"""Each mutant turns the checker red in the one scenario that must catch it, and the same scenario without is green."""
+
+from pathlib import Path
+
+import pytest
+
+from impact_in.local_stack import Servers
+from proving.checker.verdict import Verdict
+from proving.publisher.events import CLEAN
+from proving.stand import Conditions, NotAtRest, Stand, Worker
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+CALM = Conditions(events=1_500, companies=300, mixture=CLEAN, platforms=("goodera",), answer_ms=1)
+KILLED = Conditions(events=1_500, companies=300, mixture=CLEAN, platforms=("goodera",), answer_ms=1, env={})
+SICK = Conditions(events=300, companies=20, mixture=CLEAN, platforms=("benevity",), faults="many")
+_REST = 20.0
+
+
+def command(mutant: str | None, *failpoints: str) -> list[str]:
+    faulty = [word for point in failpoints for word in ("--failpoint", point)]
+    return ["proving.faulty_worker", *faulty, *(["--mutant", mutant] if mutant else []), "--", "worker"]
+
+
+async def start(stand: Stand, mutant: str | None, *failpoints: str) -> Worker:
+    return await stand.start_worker(command=command(mutant, *failpoints))
+
+
+async def calm(stand: Stand, mutant: str | None) -> None:
+    await start(stand, mutant)
+    await stand.publish()
+
+
+async def killed_in_ingest(stand: Stand, mutant: str | None) -> None:
+    """The worker is killed after rows were committed, with the events published beforehand, and started again."""
+    await stand.publish()
+    worker = await stand.start_worker(command=command(mutant, "after-rows:2:kill"), ready=False)
+    await worker.wait()
+    await start(stand, None)
+
+
+SCENARIOS = {
+    "drop": (calm, CALM, {"E1", "E2"}),
+    "send-twice": (calm, CALM, {"E3", "E6"}),
+    "no-fence": (calm, SICK, {"E6"}),
+    "ack-early": (killed_in_ingest, KILLED, {"E1", "E2"}),
+    "ack-out-of-order": (killed_in_ingest, KILLED, {"E1", "E2"}),
+}
+
+
+async def verdict_of(mutant: str | None, scenario: str, servers: Servers, directory: Path) -> Verdict:
+    play, conditions, _ = SCENARIOS[scenario]
+    async with Stand(servers, conditions, directory) as stand:
+        await play(stand, mutant)
+        try:
+            await stand.rest(within=_REST)
+        except NotAtRest:
+            if mutant is None:
+                raise
+        return await stand.verdict()
+
+
+@pytest.fixture
+def servers(kafka_bootstrap: str, database_url: str, redis_url: str) -> Servers:
+    return Servers(kafka_bootstrap_servers=kafka_bootstrap, database_url=database_url, redis_url=redis_url)
+
+
+@pytest.mark.parametrize("mutant", SCENARIOS)
+async def test_the_mutant_is_caught(mutant: str, servers: Servers, tmp_path: Path) -> None:
+    verdict = await verdict_of(mutant, mutant, servers, tmp_path)
+    assert SCENARIOS[mutant][2] <= set(verdict.broken()), verdict.explained()
+
+
+@pytest.mark.parametrize("scenario", ["drop", "no-fence", "ack-early"])
+async def test_the_same_run_without_a_mutant_holds(scenario: str, servers: Servers, tmp_path: Path) -> None:
+    verdict = await verdict_of(None, scenario, servers, tmp_path)
+    assert verdict.holds, verdict.explained()
+    assert verdict.counts["events"] == SCENARIOS[scenario][1].events
