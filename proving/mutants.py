@@ -1,6 +1,7 @@
 """Deliberate bugs, each switched on in one process by replacing a method from outside. Each says which equation has to
 turn red, and under which fault: a checker that does not see it is worth nothing."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4, uuid5
@@ -14,6 +15,7 @@ from delivery_log.postgres.ledger import PostgresLedger
 from streams.ack_tracker import AckTracker
 
 DROPPED_EVERY = 1_000
+SLOW_EVERY, SLOW_SECONDS = 40, 5.0
 
 
 def drop() -> None:
@@ -44,21 +46,24 @@ def ack_early() -> None:
 
 
 def ack_out_of_order() -> None:
-    """A record that is done is acked at once, whatever stands before it. Where the later one is a poison record or a
-    delivery that overtook another, Faust commits past the gap: E1 and E2 after a SIGKILL.
+    """A record that is done is acked at once, whatever stands before it: Faust commits past a gap. E1 and E2 after a
+    SIGKILL while a record is slower than those behind it.
 
-    Ingest ends its batches in order, so the gap has to be made there: the first record of a batch is done last, two
-    batches late.
+    Ingest works off its batches in order, so no record is slow by itself: every fortieth is made to wait. That alone
+    loses nothing; the acks out of order do.
     """
-    waiting: list[Any] = []
-    done = IngestPipeline.__init__
+    put, seen, slow = IngestPipeline.put, [0], set[asyncio.Task[None]]()
 
-    def mutant(self: Any, ingest: Any, acknowledge: Callable[[Sequence[Any]], None], **options: Any) -> None:
-        def late(records: Sequence[Any]) -> None:
-            held, waiting[:] = waiting[:], records[:1]
-            acknowledge([*records[1:], *held])
+    async def late(pipeline: Any, record: Any) -> None:
+        await asyncio.sleep(SLOW_SECONDS)
+        await put(pipeline, record)
 
-        done(self, ingest, late, **options)
+    async def mutant(self: Any, record: Any) -> None:
+        seen[0] += 1
+        if seen[0] % SLOW_EVERY:
+            await put(self, record)
+        else:
+            slow.add(asyncio.create_task(late(self, record)))
 
     def at_once(self: Any, topic: str, partition: int, offset: int) -> None:
         slot = self._by_offset.pop((topic, partition, offset), None)
@@ -67,7 +72,7 @@ def ack_out_of_order() -> None:
             self._ack(slot.message)
 
     _replace(AckTracker, "done", at_once)
-    _replace(IngestPipeline, "__init__", mutant)
+    _replace(IngestPipeline, "put", mutant)
 
 
 def send_twice() -> None:
