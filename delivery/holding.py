@@ -139,7 +139,8 @@ class Holds:
             self._forbidden.pop(organization, None)
         if isinstance(outcome, Throttled):
             self._throttle(scope, outcome.after, now)
-        elif isinstance(outcome, Accepted | Refused):
+        elif isinstance(outcome, Accepted | Refused) and self.scope_wait(scope, now) == 0.0:
+            # What was sent before the hold began, and is answered during it, says nothing of what comes after.
             self._throttled.pop(scope, None)
 
     def _failed(self, outcome: Unavailable | Uncertain, organization: str, now: float, *, probe: bool) -> None:
@@ -150,7 +151,12 @@ class Holds:
 
     def _throttle(self, scope: str, after: float | None, now: float) -> None:
         before = self._throttled.get(scope)
-        doubled = _FIRST_THROTTLE if before is None else min(before.wait * 2, _LONGEST_THROTTLE)
+        if before is None:
+            doubled = _FIRST_THROTTLE
+        elif now < before.until:
+            doubled = before.wait  # sent together with the one that began the hold: said once
+        else:
+            doubled = min(before.wait * 2, _LONGEST_THROTTLE)
         # Retry-After: 0 is no invitation to spin.
         wait = doubled if after is None else min(max(after, 0.1), _LONGEST_RETRY_AFTER)
         until = max(now + wait, 0.0 if before is None else before.until)

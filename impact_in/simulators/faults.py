@@ -47,8 +47,10 @@ LEVELS: Final = {
         attempts=3,
         transient=(
             ("error_500", 0.04),
-            ("error_503", 0.04),
-            ("throttled", 0.03),
+            ("error_503", 0.065),
+            # Rare, since it stops all who share the quota for a second: a platform that throttled every thirtieth
+            # request by chance would not be slower to others, but to everybody.
+            ("throttled", 0.005),
             ("garbage", 0.03),
             ("drop_after_effect", 0.03),
             ("drop_before_effect", 0.02),

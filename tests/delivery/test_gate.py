@@ -121,6 +121,19 @@ async def test_a_throttling_without_a_wish_waits_a_second_doubling_to_a_minute()
         await gate.unused(leave)
 
 
+async def test_what_was_sent_before_a_throttling_neither_ends_nor_doubles_it() -> None:
+    gate, _ = new_gate()
+    together = [await gate.enter("a") for _ in range(4)]
+    for leave, outcome in zip(together, (Throttled(), Accepted(), Throttled(), Throttled()), strict=True):
+        gate.used(leave, outcome)
+    waited, leave = await wait_of(gate, "a")
+    assert waited == pytest.approx(1.0, abs=0.1)
+    gate.used(leave, Accepted())
+    assert (await wait_of(gate, "a"))[0] == 0.0
+    await answer(gate, "a", Throttled())
+    assert (await wait_of(gate, "a"))[0] == pytest.approx(1.0, abs=0.1)
+
+
 async def test_one_companys_failures_hold_nobody_and_all_companies_failures_hold_the_platform() -> None:
     gate, _ = new_gate()
     await answer(gate, "well", Accepted())
