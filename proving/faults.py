@@ -66,14 +66,18 @@ async def _on(ground: Ground, row: Row, seed: int, keep: Path | None) -> Finding
         await ground.mend()
 
 
-async def run(rows: Sequence[Row], seed: int, keep: Path | None) -> list[Finding]:
-    found = []
+async def run(rows: Sequence[Row], seed: int, keep: Path | None, *, write: bool = False) -> list[Finding]:
+    """`write`: the page after each row, so that a run that is cut short leaves what it found."""
+    found: list[Finding] = []
+    began = time.monotonic()
     async with Ground() as ground:
         for number, row in enumerate(rows, 1):
             print(f"{number:>2}/{len(rows)}  {row.name} …", end=" ", flush=True)
             finding = await _on(ground, row, seed, keep)
             print(f"{finding.verdict} ({finding.seconds:.0f} s) {finding.why}", flush=True)
             found.append(finding)
+            if write:
+                written(found, len(rows), time.monotonic() - began)
     return found
 
 
@@ -94,14 +98,12 @@ def main() -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     began = time.monotonic()
     try:
-        found = asyncio.run(run(rows, options.seed, options.keep))
+        found = asyncio.run(run(rows, options.seed, options.keep, write=options.write))
     except NoGround as error:
         print(f"make faults: {error}", file=sys.stderr)
         return 1 if os.environ.get("CI") else 0
     seconds = time.monotonic() - began
     print(in_terminal(found, seconds))
-    if options.write:
-        written(found, seconds)
     return int(any(finding.verdict == "red" for finding in found))
 
 

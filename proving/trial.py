@@ -9,40 +9,48 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, cast
 from urllib.parse import urlsplit, urlunsplit
 
+import aiohttp
+import aiokafka
 import asyncpg
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError
 
 from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.migrations import migrate
 from delivery_log.postgres.platforms import PostgresPlatformLog
 from impact_in.children import Child, inherited_env
-from impact_in.demo.check import check
-from impact_in.demo.events import demo_companies, demo_events, registrations
-from impact_in.demo.progress import read_progress
-from impact_in.demo.stage import DELAYS, PLATFORMS, Stage
+from impact_in.demo.events import registrations
+from impact_in.demo.stage import DELAYS, PLATFORMS
 from impact_in.ledger_check.facts import read_positions
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.platforms import UNLIMITED
 from impact_in.operations.topics import create_topics, wanted_topics
+from proving.checker.facts import Conditions as Judged
+from proving.checker.reading import Source, read_facts
+from proving.checker.verdict import judge
 from proving.ground import Ground
+from proving.publisher.encoding import as_avro, as_json
+from proving.publisher.events import Intended, Mixture, companies, intended
+from proving.publisher.journal import entry
 from schemas.durations import format_duration
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
-from streams.publisher import KafkaPublisher
-from tests.product.running import assert_order_kept, publish
 
 _ROOT = Path(__file__).parent.parent
 _PARTITIONS = 6
 _NOT_OURS = ("BENEVITY_", "GOODERA_", "WORKDAY_", "IMPACT_IN_", "KAFKA_", "DATABASE_URL", "REDIS_URL", "PORT_", "LOG_")
 SESSION = 3.0
 LEASE = 12.0
+# Longer than any row: no delivery dies of the fault that is looked at.
+_DEADLINE = 600.0
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +71,8 @@ class Unmet(Exception):
     """The row is red, or its fault did not fire; the message says why."""
 
 
-class Trial(Stage):
-    """Stage's facts (`database`, `topics`, `connection`, `received`) with workers of our own. Seconds throughout."""
+class Trial:
+    """A witness, a publisher's log, workers to fail, and a verdict. Seconds throughout."""
 
     def __init__(self, ground: Ground, conditions: Conditions, seed: int) -> None:
         self.ground = ground
@@ -74,12 +82,14 @@ class Trial(Stage):
         self.topics = Topics(f"f{run}.")
         self._instance = f"f{run}"
         self._database_name = f"faults_{run}"
-        self.companies = demo_companies(seed, conditions.companies * 25)
-        self.events = list(demo_events(seed, conditions.events, self.companies))
-        self.children = []
+        self.companies = companies(seed, conditions.companies)
+        self.events = list(intended(seed, conditions.events, self.companies, Mixture(), PLATFORMS))
+        self.children: list[Child] = []
+        self._published = 0
         self.workers: list[Child] = []
-        self.platform_urls = {}
+        self.platform_urls: dict[str, str] = {}
         self.logs = ground.directory / run
+        self._log, self._receipts = self.logs / "published.jsonl", self.logs / "receipts.jsonl"
         self.evidence: list[str] = []
         self.lifted_at: float | None = None
         self._env: dict[str, str] = {}
@@ -145,18 +155,58 @@ class Trial(Stage):
         return found
 
     async def publish(self, first: float, last: float) -> None:
-        """The events from one share of all to another, 0 to 1."""
+        """What is to be published, from one share of it to another, 0 to 1. With its place in the publisher's log."""
+        await self.publish_all(self._share(first, last))
+
+    async def publish_again(self, first: float, last: float) -> None:
+        """The events of that share once more, in another encoding."""
+        again = [what for what in self._share(first, last) if what.kind == "event"]
+        await self.publish_all([replace(what, kind="duplicate") for what in again])
+
+    def _share(self, first: float, last: float) -> list[Intended]:
         count = len(self.events)
-        await publish(self, self.events[round(first * count) : round(last * count)])
+        return self.events[round(first * count) : round(last * count)]
+
+    async def publish_all(self, records: Sequence[Intended]) -> None:
+        topic = self.topics.metrics
+        waiting = []
+        for what in records:
+            self._published += 1
+            encoding = None if what.event is None else ("json" if self._published % 3 == 0 else "avro")
+            value = what.raw
+            if what.event is not None:
+                value = as_json(what.event) if encoding == "json" else as_avro(what.event)
+            future = await self._producer.send(topic, value=value, key=str(what.company_id).encode())
+            waiting.append((self._published, what, value, encoding, future))
+        with self._log.open("ab") as log:
+            for number, what, value, encoding, future in waiting:
+                try:
+                    confirmed = await future
+                except KafkaError:
+                    confirmed = None
+                log.write(msgspec.json.encode(entry(number, topic, what, value, encoding, confirmed)) + b"\n")
+
+    async def tally(self) -> Counter[str]:
+        """Deliveries by status."""
+        rows = await self.database.fetch("select status, count(*) as n from impact_deliveries group by status")
+        return Counter({row["status"]: row["n"] for row in rows})
 
     async def delivered(self) -> int:
         """Deliveries that reached an outcome so far."""
-        progress = await read_progress(self.database, PLATFORMS)
-        return sum(one.delivered + one.dead for one in progress.platforms.values())
+        tally = await self.tally()
+        return tally["delivered"] + tally["failed"]
+
+    async def received(self, platform: str) -> dict[str, Any]:
+        """What the witness counted."""
+        url = f"{self.platform_urls[platform]}/_received?keys=0"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
 
     async def flowing(self, share: float, *, timeout: float = 60.0) -> None:
         """Returns once so much of all deliveries is made."""
-        wanted = round(share * len(self.events) * len(PLATFORMS))
+        events = [what.event for what in self.events if what.kind == "event" and what.event is not None]
+        wanted = int(share * sum(len(event.platforms or PLATFORMS) for event in events))
         await self.until(lambda: self._reached(wanted), timeout, f"{wanted} deliveries")
 
     async def _reached(self, wanted: int) -> bool:
@@ -171,7 +221,7 @@ class Trial(Stage):
 
     async def requests_seen(self) -> int:
         """Requests at all platforms together, so far."""
-        return sum([(await self.received(platform, keys=False))["requests"] for platform in PLATFORMS])
+        return sum([(await self.received(platform))["requests"] for platform in PLATFORMS])
 
     async def sql(self, statement: str, *arguments: Any) -> Any:
         """On a connection of its own, by no proxy, and writing whatever the database's default is."""
@@ -234,23 +284,33 @@ class Trial(Stage):
             await self.until(self._at_rest, timeout, "everything is finished")
         except Unmet as error:
             raise Unmet(f"{error}; {await self._unfinished()}") from None
-        broken: list[str] = []
-        for name, violations in (await check(self, self.events)).items():
-            if violations:
-                broken.append(f"{name}: {len(violations)}, first {violations[0].what}")
-        broken += await self._keys_and_attempts()
-        try:
-            await assert_order_kept(self, self.events)
-        except AssertionError as error:
-            broken.append(f"order: {str(error).splitlines()[0]}")
-        if broken:
-            raise Unmet("; ".join(broken))
+        source = Source(
+            bootstrap=self.connection.bootstrap_servers,
+            database_url=self.database_url,
+            topic_prefix=self.topics.prefix,
+            published=str(self._log),
+            receipts=str(self._receipts),
+            conditions=Judged(delays=tuple(self.delays), last_delay=DELAYS[-1].total_seconds(), deadline=_DEADLINE),
+        )
+        verdict = judge(await read_facts(source))
+        if not verdict.holds:
+            (self.logs / "verdict.txt").write_text(verdict.explained(), encoding="utf-8")
+            raise Unmet(
+                "; ".join(
+                    f"{name}: {len(verdict.violations[name])}, first {verdict.violations[name][0].what}"
+                    for name in verdict.broken()
+                )
+            )
 
     async def _at_rest(self) -> bool:
         for worker in self.workers:
             if worker._process.returncode not in (None, 0, -9) and worker is self.workers[-1]:
                 raise Unmet(await worker.epitaph())
-        return (await read_progress(self.database, PLATFORMS)).finished(len(self.events))
+        tally = await self.tally()
+        if tally["pending"] or tally["retrying"]:
+            return False
+        positions = await read_positions(self.connection, self.topics, PLATFORMS, self.delays)
+        return all(position.committed == position.end for position in positions) and tally == await self.tally()
 
     async def _unfinished(self) -> str:
         """What does not move, by how it stands."""
@@ -260,27 +320,6 @@ class Trial(Stage):
             "group by 1, 2, 3, 4, 5, 6, 7 order by n desc limit 4"
         )
         return "unfinished: " + ("; ".join(str(dict(row)) for row in rows) or "none: events are missing")
-
-    async def _keys_and_attempts(self) -> list[str]:
-        """E4: one body a key. E6: requests of a key ≤ attempts begun of its delivery, and counted ≤ what the tiers
-        allow."""
-        broken = []
-        for platform in PLATFORMS:
-            rows = await self.database.fetch(
-                "select idempotency_key, attempts, counted from impact_deliveries where platform = $1", platform
-            )
-            attempts = {row["idempotency_key"]: row["attempts"] for row in rows}
-            keys = (await self.received(platform, keys=True))["keys"]
-            bodies = [key for key, seen in keys.items() if len(seen["bodySha256s"]) != 1]
-            more = [key for key, seen in keys.items() if seen["requests"] > attempts.get(key, 0)]
-            if bodies:
-                broken.append(f"E4 {platform}: {len(bodies)} keys with several bodies, first {bodies[0]}")
-            if more:
-                broken.append(f"E6 {platform}: {len(more)} keys with more requests than attempts, first {more[0]}")
-            allowed = 1 + len(DELAYS) + 600 / DELAYS[-1].total_seconds()
-            if any(row["counted"] > allowed for row in rows):
-                broken.append(f"E6 {platform}: an attempt more than the tiers allow")
-        return broken
 
     async def recovery(self) -> float | None:
         """From the fault's end to the next delivery by the ledger's clock, which is this machine's."""
@@ -310,7 +349,11 @@ class Trial(Stage):
         for platform in PLATFORMS:
             await PostgresPlatformLog(self.database).set_control(platform, limits)
         self._env = await self._worker_env()
-        self.publisher = await KafkaPublisher.open(self.connection)
+        self._producer = aiokafka.AIOKafkaProducer(
+            **self.connection.for_aiokafka(), enable_idempotence=True, max_request_size=16 * 1024 * 1024
+        )
+        await self._producer.start()
+        self._log.touch()
 
     async def _worker_env(self) -> dict[str, str]:
         ground, through = self.ground, self.conditions.through
@@ -324,7 +367,7 @@ class Trial(Stage):
             "REDIS_URL": ground.through_proxy("redis", redis) if "redis" in through else redis,
             "IMPACT_IN_TOPIC_PREFIX": self.topics.prefix,
             "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
-            "IMPACT_IN_DELIVERY_DEADLINE": "10m",
+            "IMPACT_IN_DELIVERY_DEADLINE": f"{_DEADLINE:g}s",
             "IMPACT_IN_SESSION_TIMEOUT": f"{SESSION:g}s",
             "IMPACT_IN_REQUEST_TIMEOUT": "5s",
             "IMPACT_IN_LEASE": f"{LEASE:g}s",
@@ -333,11 +376,11 @@ class Trial(Stage):
         }
 
     async def _platforms(self, env: Mapping[str, str]) -> dict[str, str]:
-        arguments = ["impact_in.simulators", "--faults", self.conditions.faults, "--seed", str(self.seed)]
-        arguments += ["--latency-ms", str(self.conditions.latency_ms)]
-        simulators = await Child.start("platforms", arguments, env, self.logs, cwd=self.logs)
-        self.children.append(simulators)
-        told = json.loads(await simulators.first_line())
+        arguments = ["proving.witness", "--receipts", str(self._receipts), "--faults", self.conditions.faults]
+        arguments += ["--seed", str(self.seed), "--answer-ms", str(self.conditions.latency_ms)]
+        witness = await Child.start("witness", arguments, env, self.logs, cwd=self.logs)
+        self.children.append(witness)
+        told = json.loads(await witness.first_line())
         credentials: dict[str, str] = {}
         for platform, found in told["platforms"].items():
             self.platform_urls[platform] = found["url"]
@@ -359,8 +402,8 @@ class Trial(Stage):
             if child._process.returncode is None:
                 os.kill(child.pid, 18)  # SIGCONT: a stopped one hears nothing
         await asyncio.gather(*(child.stop(20.0) for child in [*self.workers, *self.children]))
-        if hasattr(self, "publisher"):
-            await self.publisher.close()
+        if hasattr(self, "_producer"):
+            await self._producer.stop()
         if hasattr(self, "database"):
             await self.database.close()
         await self._delete_topics()

@@ -47,7 +47,7 @@ async def _flushed(trial: Trial) -> None:
             forgotten += await client.dbsize()
             await client.flushall()
         trial.lifted()
-        await trial.publish(0.0, 0.3)
+        await trial.publish_again(0.0, 0.3)
         await client.flushall()
     if not forgotten:
         raise Unmet("there was nothing to flush")
@@ -64,7 +64,7 @@ async def _evicting(trial: Trial) -> None:
         used = (await client.info("memory"))["used_memory"]
         await client.config_set("maxmemory", used + 1_000)
         await trial.publish(0.5, 1.0)
-        await trial.publish(0.0, 0.2)
+        await trial.publish_again(0.0, 0.2)
         await trial.flowing(0.9, timeout=90.0)
         evicted = (await client.info("stats"))["evicted_keys"]
         refusals = int((await client.info("errorstats")).get("errorstat_OOM", {"count": 0})["count"])

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from delivery.ports import OutgoingRecord
+from proving.publisher.events import Intended
 from proving.row import Row
 from proving.trial import SESSION, Conditions, Trial, Unmet
 
@@ -123,7 +123,7 @@ async def _giants(trial: Trial) -> None:
     giant = b'{"program_name": "' + b"x" * 15_000_000 + b'"}'
     trial.lifted()
     for number in range(8):
-        await trial.publisher.publish([OutgoingRecord(admin_topic, str(number).encode(), giant, [])])
+        await trial.publish_all([Intended("poison", trial.companies[number], raw=giant)])
     await trial.publish(0.5, 1.0)
     await trial.flowing(1.0, timeout=90.0)
     if worker._process.returncode is not None:
