@@ -40,6 +40,24 @@ async def test_after_an_outage_it_tries_again_within_two_seconds() -> None:
     await asyncio.wait_for(task, 2.1)
 
 
+async def test_the_lag_is_that_of_the_slowest_request_until_the_ledger_knows_of_it() -> None:
+    world = World()
+    publication = world.publication()
+    assert publication.lag == 0.0
+    world.broker.refusals = 1_000
+    task = asyncio.create_task(publication.publish([msgspec.structs.replace(outgoing(), confirms=(uuid4(), 1))]))
+    await asyncio.sleep(60)
+    assert publication.lag == pytest.approx(60, abs=0.1)
+    world.broker.refusals = 0
+    await task
+    await asyncio.sleep(10)  # confirmed, and not told yet
+    assert publication.lag > 70
+    await publication.flush()
+    assert publication.lag > 70  # lately
+    await publication.flush()
+    assert publication.lag == 0.0
+
+
 async def test_nothing_to_publish_asks_nobody() -> None:
     world = World()
     await world.publication().publish([])
