@@ -1,5 +1,6 @@
 """The checker finds each planted violation, and names the record."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ from proving.checker.facts import Conditions, EventRow, Part
 from proving.checker.verdict import judge, same_end
 from tests.proving.made_facts import (
     FIRST,
+    NOW,
     PLATFORM,
     SECOND,
     TOPIC,
@@ -200,6 +202,16 @@ def test_a_platform_that_counts_may_have_one_more_effect_for_each_unknown_fate_a
     assert not broken(conditions=counts, receipts=twice, attempts=unsure)
     thrice = broken(conditions=counts, receipts=[*twice, receipt(4, SECOND)], attempts=[*unsure, attempt(SECOND, 3)])
     assert "had 3 effects" in thrice["E3"][0]
+
+
+@pytest.mark.parametrize(("apart", "holds"), [(11.9, False), (12.0, True)])
+def test_a_lease_that_ran_out_explains_a_second_request_and_nothing_earlier_does(apart: float, holds: bool) -> None:
+    found = broken(
+        conditions=Conditions(platforms=(PLATFORM,), lease=12.0),
+        receipts=[receipt(1, FIRST), receipt(2, SECOND), receipt(3, SECOND, effect=False)],
+        attempts=[attempt(FIRST), attempt(SECOND, 1), attempt(SECOND, 2, started_at=NOW + timedelta(seconds=apart))],
+    )
+    assert (not found) is holds
 
 
 def test_a_violation_tells_the_whole_life_of_its_record() -> None:
