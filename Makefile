@@ -6,7 +6,7 @@ ARGS ?=
 ROOMS := schemas connectors guards delivery_log delivery streams webhook_gateway impact_in
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-fast test-kafka faults bench lint format lock kafka-jars clean
+.PHONY: help venv demo test test-fast test-kafka proofs faults bench lint format lock kafka-jars clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,14 +16,17 @@ venv: $(IN_STEP) ## the environment in .venv, as locked; every target that needs
 demo: venv ## the whole product on this machine, with simulated platforms (ARGS="--events 500 --exit --json")
 	@$(BIN)/impact-in demo $(ARGS)
 
-test: lint ## everything: lint, types, and all tests, on real servers too (ARGS="-k replay")
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## lint, types, and all tests but the proofs, on real servers too (ARGS="-k replay")
+	$(BIN)/python -m pytest -m "not proof" $(ARGS)
 
 test-fast: venv ## the tests that need no server, within a minute
 	$(BIN)/python -m pytest -m fast -n auto $(ARGS)
 
 test-kafka: venv ## the lane on Apache Kafka: KAFKA_BOOTSTRAP_SERVERS, else Docker, else Java 17 with Maven
 	$(BIN)/python -m pytest -m kafka $(ARGS)
+
+proofs: venv kafka-jars ## the tests that take minutes: mutants that must be caught, rebalances in full flow
+	$(BIN)/python -m pytest -m proof $(ARGS)
 
 faults: venv kafka-jars ## each fault of docs/guarantees.md on Apache Kafka, 20 minutes on 2 cores (ARGS="-k postgres")
 	$(BIN)/python -m proving.faults $(ARGS)

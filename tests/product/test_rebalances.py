@@ -16,7 +16,7 @@ from schemas import ImpactMetricEvent
 from schemas.topics import Topics
 from tests.product.running import assert_ledger_holds, assert_order_kept, finished, publish
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.proof, pytest.mark.timeout(600)]
 
 # `make test` has a quarter of an hour for everything; the 20,000 are asked for by this variable.
 EVENTS = int(os.environ.get("IMPACT_IN_TEST_REBALANCE_EVENTS", "3000"))

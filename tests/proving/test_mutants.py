@@ -9,7 +9,7 @@ from proving.checker.verdict import Verdict
 from proving.publisher.events import CLEAN
 from proving.stand import Conditions, NotAtRest, Stand, Worker
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.proof, pytest.mark.timeout(120)]
 
 CALM = Conditions(events=1_500, companies=300, mixture=CLEAN, platforms=("goodera",), answer_ms=1)
 FLOWING = Conditions(events=1_500, companies=300, mixture=CLEAN, platforms=("goodera",), answer_ms=1, rate=300)
