@@ -10,6 +10,8 @@ from webhook_gateway.dependencies import GatewayObserver
 _AT_ONCE = 2_000
 _SHORTEST_PAUSE = 0.05  # seconds; a flood of webhooks must not turn into a flood of passes
 
+_REST_PER_WORK = 4
+
 _log = structlog.get_logger("webhook_gateway")
 
 
@@ -32,15 +34,23 @@ class Linker:
         while True:
             self._woken.clear()
             pause = self._interval
+            shortest = _SHORTEST_PAUSE
+            started = asyncio.get_running_loop().time()
             try:
-                while linked := await self._status_log.link_status_events(_AT_ONCE):
-                    self._observer.statuses_linked(linked)
+                linked = _AT_ONCE
+                while linked >= _AT_ONCE:
+                    linked = await self._status_log.link_status_events(_AT_ONCE)
+                    if linked:
+                        self._observer.statuses_linked(linked)
+                # Under load a pass looks at many that wait for their delivery: it shall not run all the time.
+                took = asyncio.get_running_loop().time() - started
+                shortest = min(max(shortest, _REST_PER_WORK * took), self._interval)
             except Exception as error:
                 self._failed(error)
             else:
                 self._worked()
-                pause -= _SHORTEST_PAUSE
-                await asyncio.sleep(_SHORTEST_PAUSE)
+                pause -= shortest
+                await asyncio.sleep(shortest)
             await self._wait(pause)
 
     async def _wait(self, pause: float) -> None:
