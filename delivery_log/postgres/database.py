@@ -29,9 +29,9 @@ _LATER = (
 )
 
 
-# A prepared statement keeps its plan. One that was made while a table was new and empty reads the table from end to end,
-# and goes on so with a million rows in it, until an ANALYZE comes by. Every statement of ours has an index to go by; and
-# what has none must not be compiled for its dearness.
+# A prepared statement keeps its plan. One that was made while a table was new and empty reads the table from end to
+# end, and goes on so with a million rows in it, until an ANALYZE comes by. Every statement of ours has an index to go
+# by; and what has none must not be compiled for its dearness.
 _PLANS = {"enable_seqscan": "off", "jit": "off"}
 
 
