@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ async def check_start(settings: Settings, wanted: Sequence[str]) -> None:
 
 async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience: Patience) -> int:
     stop = asyncio.Event()
-    _install_signals(stop, settings.drain_seconds)
+    install_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
         connectors = build_connectors(settings)
         for connector in connectors.values():
@@ -144,7 +144,12 @@ async def _until_stopped(
 ) -> int:
     status = 0
     async with contextlib.AsyncExitStack() as stack:
-        await health.start()
+        try:
+            await health.start()
+        except BaseException:
+            await _stop_all(running)  # built, with consumers that want to be closed
+            raise
+        # Before the roles' end on the stack, so after it in time: a stop that hangs is watched too.
         stack.push_async_callback(health.stop)
         ticking = asyncio.create_task(health.tick_along(), name="ticks")
         stack.push_async_callback(_cancel, [ticking])
@@ -285,10 +290,13 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _install_signals(stop: asyncio.Event, drain: float) -> None:
+def install_signals(stop: asyncio.Event, at_once: Callable[[], None] = lambda: None) -> None:
+    """SIGTERM and SIGINT set `stop`; the second of them ends the process, after `at_once`."""
+
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(1)  # asked twice: at once
+            at_once()
+            os._exit(1)
         stop.set()
 
     loop = asyncio.get_running_loop()
