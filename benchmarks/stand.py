@@ -25,7 +25,7 @@ from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database as LedgerDatabase
 from delivery_log.postgres.migrations import migrate
 from delivery_log.postgres.platforms import PostgresPlatformLog
-from impact_in.children import Child, inherited_env
+from impact_in.children import Child
 from impact_in.local_stack import Cache, Database
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.platforms import UNLIMITED
@@ -33,12 +33,12 @@ from impact_in.operations.topics import create_topics, wanted_topics
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
 from streams.publisher import KafkaPublisher
+from tests.servers.environment import checkout_env
 from tests.servers.kafka import GivenKafka, JavaKafka, NoKafka, find_kafka
 
 PLATFORM = "benevity"
 PARTITIONS = 12
 KAFKA_JVM = ("-Xmx1g", "-Xms1g", "-XX:+UseSerialGC")
-_NOT_OURS = ("BENEVITY_", "GOODERA_", "WORKDAY_", "IMPACT_IN_", "KAFKA_", "DATABASE_URL", "REDIS_URL", "LOG_LEVEL")
 _ROOT = Path(__file__).parent.parent
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -108,7 +108,9 @@ class Stand:
     async def ceiling(self, seconds: float = 2.0) -> float:
         """Requests/s that the sink takes from a bare client with 100 connections."""
         await self.sink.reset()
-        load = await self.child("load", ["benchmarks.load", str(self.sink.port), str(seconds)], _env())
+        load = await self.child(
+            "load", ["benchmarks.load", str(self.sink.port), str(seconds)], checkout_env("LOG_LEVEL")
+        )
         found = float(await load.first_line())
         await load.wait()
         await self.sink.reset()
@@ -139,7 +141,7 @@ async def stand() -> AsyncIterator[Stand]:
             database.start()
             cache.start()
             pids |= {"postgres": database.pid, "valkey": cache.pid}
-            child = await Child.start("sink", ["benchmarks.sink"], _env(), logs)
+            child = await Child.start("sink", ["benchmarks.sink"], checkout_env("LOG_LEVEL"), logs)
             port = int(await child.first_line())
             pids["sink"] = child.pid
             async with aiohttp.ClientSession() as session:
@@ -196,7 +198,7 @@ class Installation:
     async def baseline(self) -> Child:
         url = f"{self.stand.sink.url}/baseline"
         arguments = ["benchmarks.baseline", self.stand.kafka, self.topics.metrics, url]
-        child = await self.stand.child("baseline", arguments, _env())
+        child = await self.stand.child("baseline", arguments, checkout_env("LOG_LEVEL"))
         await child.first_line()
         return child
 
@@ -257,7 +259,7 @@ async def installation(
         await _leaders(connection, wanted)
         publisher = await KafkaPublisher.open(connection)
         found = Installation(place, topics, url, publisher, ids)
-        found.env = _env() | {
+        found.env = checkout_env("LOG_LEVEL") | {
             "KAFKA_BOOTSTRAP_SERVERS": place.kafka,
             "DATABASE_URL": url,
             "REDIS_URL": place.redis_url,
@@ -334,8 +336,3 @@ def cpu_seconds(pid: int) -> float:
 def rss_mib(pid: int) -> float:
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
-
-
-def _env() -> dict[str, str]:
-    env = inherited_env(without_prefixes=_NOT_OURS)
-    return env | {"PYTHONPATH": os.pathsep.join([str(_ROOT), env.get("PYTHONPATH", "")]).rstrip(os.pathsep)}

@@ -1,6 +1,7 @@
 """Publishing delivery requests: confirmed by the broker first, then told to the ledger, lazily and in one statement."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -27,18 +28,15 @@ class Publication:
         self._interval = interval
         self._confirmed: dict[UUID, int] = {}
         self._in_air: dict[object, float] = {}
-        self._oldest_untold: float | None = None
+        self._oldest_untold = math.inf
         self._last_lag = 0.0
 
     @property
     def lag(self) -> float:
         """Seconds from a request's publication to the ledger's knowledge of it: of the slowest now, or lately. A row
         that is unconfirmed for less is on its way, however long that takes under load."""
-        since = min(self._in_air.values(), default=self._oldest_untold)
-        if since is not None and self._oldest_untold is not None:
-            since = min(since, self._oldest_untold)
-        waiting = 0.0 if since is None else asyncio.get_running_loop().time() - since
-        return max(waiting, self._last_lag)
+        since = min(self._oldest_untold, *self._in_air.values(), math.inf)
+        return max(asyncio.get_running_loop().time() - since, self._last_lag)
 
     async def publish(self, records: Sequence[OutgoingRecord]) -> None:
         """Returns when the broker has confirmed them all, however long that takes.
@@ -54,7 +52,7 @@ class Publication:
             await self._publish(records)
         finally:
             del self._in_air[this]
-        self._oldest_untold = started if self._oldest_untold is None else min(self._oldest_untold, started)
+        self._oldest_untold = min(self._oldest_untold, started)
 
     async def _publish(self, records: Sequence[OutgoingRecord]) -> None:
         refused: set[int] = set()
@@ -85,7 +83,7 @@ class Publication:
     async def flush(self) -> None:
         """Raises LedgerUnavailable; the notes are kept then."""
         confirmed, self._confirmed = self._confirmed, {}
-        since, self._oldest_untold = self._oldest_untold, None
+        since, self._oldest_untold = self._oldest_untold, math.inf
         if confirmed:
             try:
                 await self._ledger.confirm_published(list(confirmed.items()))
@@ -93,7 +91,7 @@ class Publication:
                 self._confirmed = confirmed | self._confirmed
                 self._oldest_untold = since
                 raise
-        self._last_lag = 0.0 if since is None else asyncio.get_running_loop().time() - since
+        self._last_lag = max(asyncio.get_running_loop().time() - since, 0.0)
 
     async def run(self) -> None:
         """Until cancelled."""

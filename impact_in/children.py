@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
+from typing import IO
 
 import aiohttp
 
@@ -21,13 +22,37 @@ _LOG_TAIL = 65_536
 _TELLING = re.compile(r"^impact-in: |\b(?:error|critical)\b")
 
 
-def die_with_parent(parent: int) -> None:
-    """For a child, before exec: it ends when the thread that started it does."""
-    # Linux only; elsewhere an orderly stop is all there is.
+def _die_with_parent(parent: int) -> None:
+    # In the child, before exec. Linux only; elsewhere an orderly stop is all there is.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before that took hold
             os._exit(1)
+
+
+async def spawn(
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    stdout: int | None = None,
+    stderr: IO[bytes] | None = None,
+) -> asyncio.subprocess.Process:
+    """`python -m …` in `cwd`, or where we are; must be called in the main thread, whose end is the child's. Its streams
+    are ours where nothing is said."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # the directory that we run in may be a project with a schemas/ or a redis.py of its own
+        "-m",
+        *arguments,
+        env=dict(env),
+        cwd=cwd,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
+        preexec_fn=functools.partial(_die_with_parent, os.getpid()),
+    )
 
 
 class Child:
@@ -43,28 +68,21 @@ class Child:
     async def start(
         cls, name: str, arguments: Sequence[str], env: Mapping[str, str], logs: Path, *, cwd: Path | None = None
     ) -> "Child":
-        """`python -m …` in `cwd`, or where we are; must be called in the main thread, whose end is the child's."""
+        """As `spawn`."""
         log = logs / f"{name}.log"
         with log.open("ab") as output:
             log_start = output.tell()  # before it stands what earlier ones said
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the directory that we run in may be a project with a schemas/ or a redis.py of its own
-                "-m",
-                *arguments,
-                env=dict(env),
-                cwd=cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
-                preexec_fn=functools.partial(die_with_parent, os.getpid()),
-            )
+            process = await spawn(arguments, env, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=output)
         return cls(name, process, log, log_start)
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+        return self._process.returncode
 
     async def first_line(self, timeout: float = 30.0) -> str:
         """What it says when it is ready. Raises StartError where it ends, or says nothing for so long (seconds)."""
@@ -122,6 +140,19 @@ class Child:
             except TimeoutError:
                 self.kill()
         return await self._process.wait()
+
+
+# What a user has set for real must not reach what runs under conditions of its own.
+OWN_CONDITIONS = (
+    "BENEVITY_",
+    "GOODERA_",
+    "WORKDAY_",
+    "IMPACT_IN_",
+    "KAFKA_",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "PORT_IMPACT_IN",
+)
 
 
 def inherited_env(*, without_prefixes: Sequence[str] = ()) -> dict[str, str]:

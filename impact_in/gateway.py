@@ -9,7 +9,7 @@ from typing import NamedTuple
 import aiokafka.client
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from connectors.contract import Webhook
 from delivery_log.postgres.database import Database
@@ -122,7 +122,10 @@ async def _run(settings: Settings, listening: Callable[[str, int], None]) -> Non
             )
         )
 
-        app.router.add_get("/metrics", metrics_handler(registry))
+        async def exposition() -> bytes:
+            return generate_latest(registry)
+
+        app.router.add_get("/metrics", metrics_handler(exposition))
         try:
             await serve(app, host=settings.host, port=settings.port, drain=settings.drain_seconds, listening=listening)
         except OSError as error:

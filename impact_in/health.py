@@ -22,6 +22,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from impact_in.errors import StartError
+from impact_in.exposition import metrics_handler
 
 _log = structlog.get_logger("impact_in.worker")
 _LOOK_SECONDS = 0.25
@@ -64,15 +65,12 @@ def application(
         status, body = await ready()
         return web.json_response(body, status=status)
 
-    async def answer_metrics(request: web.Request) -> web.Response:
-        return web.Response(body=await metrics(), headers={"Content-Type": "text/plain; version=0.0.4"})
-
     app = web.Application()
     app.add_routes(
         [
             web.get("/health/live", answer_live),
             web.get("/health/ready", answer_ready),
-            web.get("/metrics", answer_metrics),
+            web.get("/metrics", metrics_handler(metrics)),
         ]
     )
     return app

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -24,10 +23,10 @@ import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from impact_in.children import die_with_parent
+from impact_in.children import spawn
 from impact_in.health import Answer, TcpAddress, application, listen
 from impact_in.settings import Settings
-from impact_in.worker import check_start
+from impact_in.worker import check_start, install_signals
 
 _log = structlog.get_logger("impact_in.worker")
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
@@ -57,16 +56,7 @@ class Member:
     async def start(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.socket.unlink()
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            *self._arguments,
-            env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)},
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in the terminal is the parent's to pass on
-            preexec_fn=functools.partial(die_with_parent, os.getpid()),
-        )
+        self.process = await spawn(self._arguments, os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)})
 
     async def ended(self) -> int:
         assert self.process is not None
@@ -105,7 +95,7 @@ async def _run(settings: Settings, wanted: Sequence[str], count: int) -> int:
         directory = Path(name)
         (directory / "metrics").mkdir()
         members = [Member(number, count, directory, wanted) for number in range(count)]
-        _install_signals(stop, members)
+        install_signals(stop, lambda: _send_all(members, signal.SIGKILL))
         runner = None
         if settings.worker_port:
             app = application(
@@ -127,15 +117,18 @@ async def _supervise(members: Sequence[Member], stop: asyncio.Event, patience: f
     await asyncio.wait([stopping, *kept], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     _log.info("worker.stopping", processes=len(members))
-    for member in members:
-        member.send(signal.SIGTERM)
+    _send_all(members, signal.SIGTERM)
     await asyncio.wait(kept, timeout=patience)
-    for member in members:
-        member.send(signal.SIGKILL)
+    _send_all(members, signal.SIGKILL)
     ends = await asyncio.gather(*kept, return_exceptions=True)
     status = 0 if all(end == 0 for end in ends) else 1
     _log.info("worker.stopped", status=status)
     return status
+
+
+def _send_all(members: Sequence[Member], number: signal.Signals) -> None:
+    for member in members:
+        member.send(number)
 
 
 async def _keep(member: Member, stop: asyncio.Event) -> int:
@@ -175,16 +168,3 @@ async def _metrics(directory: Path) -> bytes:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]
     return await asyncio.to_thread(generate_latest, registry)
-
-
-def _install_signals(stop: asyncio.Event, members: Sequence[Member]) -> None:
-    def on_signal() -> None:
-        if stop.is_set():  # asked twice: at once
-            for member in members:
-                member.send(signal.SIGKILL)
-            os._exit(1)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)

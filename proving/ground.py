@@ -5,17 +5,18 @@ import json
 import secrets
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from impact_in.children import Child, inherited_env
+from impact_in.children import Child
 from impact_in.local_stack.cache import Cache
 from impact_in.local_stack.database import Database
 from impact_in.local_stack.ports import free_port
+from impact_in.set_up import SetUp
 from proving.tight_disk import TightDisk
+from tests.servers.environment import checkout_env
 from tests.servers.kafka import GivenKafka, KafkaServer, NoKafka, find_kafka
 
 _ROOT = Path(__file__).parent.parent
@@ -27,11 +28,11 @@ class NoGround(Exception):
     """What faults need is not here; the message says what."""
 
 
-class Ground:
+class Ground(SetUp):
     """`kafka`, `database` and `cache` may be killed and started again; `road` commands a proxy."""
 
     def __init__(self) -> None:
-        self._stack = AsyncExitStack()
+        super().__init__()
         self.directory = Path()
         self.kafka: KafkaServer
         self.database: Database
@@ -39,20 +40,7 @@ class Ground:
         self._ports: dict[str, int] = {}
         self._control: tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._set()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
-    async def _set(self) -> None:
+    async def _set_up(self) -> None:
         source = find_kafka()
         if isinstance(source, NoKafka):
             raise NoGround(source.reason)
@@ -76,8 +64,7 @@ class Ground:
         )
 
     async def _start_proxy(self, *roads: str) -> None:
-        env = inherited_env() | {"PYTHONPATH": str(_ROOT)}
-        proxy = await Child.start("proxy", ["proving.proxy", *roads], env, self.directory)
+        proxy = await Child.start("proxy", ["proving.proxy", *roads], checkout_env(), self.directory)
         self._stack.push_async_callback(proxy.stop, 2.0)
         told = json.loads(await proxy.first_line())
         self._ports = told["ports"]

@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 from uuid import uuid4
 
 import aiohttp
@@ -35,12 +34,13 @@ from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database as LedgerDatabase
 from delivery_log.postgres.migrations import migrate
 from delivery_log.postgres.platforms import PostgresPlatformLog
-from impact_in.children import Child, inherited_env
+from impact_in.children import Child
 from impact_in.ledger_check.facts import read_positions
 from impact_in.local_stack import Cache, Database, Servers
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.platforms import UNLIMITED
 from impact_in.operations.topics import create_topics
+from impact_in.set_up import SetUp
 from proving.checker.facts import Conditions as Judged
 from proving.checker.facts import Personality, seconds
 from proving.checker.reading import Source, read_facts
@@ -48,12 +48,11 @@ from proving.checker.verdict import Verdict, judge
 from proving.publisher.events import Mixture, companies
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
+from tests.servers.environment import checkout_env
 from tests.servers.kafka import GivenKafka, NoKafka, find_kafka
 
 PLATFORMS = ("benevity", "goodera", "workday")
 WORKER = ("impact_in", "worker")
-_NOT_OURS = ("BENEVITY_", "GOODERA_", "WORKDAY_", "IMPACT_IN_", "KAFKA_", "DATABASE_URL", "REDIS_URL", "PORT_IMPACT_IN")
-_ROOT = Path(__file__).parent.parent
 _LOOK = 0.1
 
 Say = Callable[[str], None]
@@ -115,7 +114,7 @@ class Worker:
         return await self.child.stop(timeout)
 
 
-class Stand:
+class Stand(SetUp):
     """Use as an async context manager: what it started is gone when it ends. `directory` keeps receipts, the
     publisher's log and the workers' logs. Topics have a prefix of their own; the database must be empty."""
 
@@ -124,6 +123,7 @@ class Stand:
         worker_bootstrap: str | None = None, say: Say = lambda _: None,
     ) -> None:  # fmt: skip
         """`worker_bootstrap`: where the workers reach Kafka, if not where the rest does (a proxy in between)."""
+        super().__init__()
         self.servers, self.conditions, self.directory = servers, conditions, directory
         self.topics = Topics(prefix or f"p{uuid4().hex[:8]}.")
         self.connection = KafkaConnection(bootstrap_servers=servers.kafka_bootstrap_servers)
@@ -136,15 +136,6 @@ class Stand:
         self.witness_urls: dict[str, str] = {}
         self._bootstrap, self._say = worker_bootstrap or servers.kafka_bootstrap_servers, say
         self._ports: dict[str, str] = {}
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self._set_up()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -152,7 +143,7 @@ class Stand:
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 worker.thaw()  # a frozen one would not hear that it is to stop
-        await self._stack.aclose()
+        await super().__aexit__(kind, error, trace)
 
     async def _set_up(self) -> None:
         asked = self.conditions
@@ -194,7 +185,7 @@ class Stand:
             else:
                 found[f"IMPACT_IN_{platform.upper()}_ENABLED"] = "false"
         self.env = {
-            **_own_env(),
+            **checkout_env(),
             "KAFKA_BOOTSTRAP_SERVERS": self._bootstrap,
             "DATABASE_URL": self.servers.database_url,
             "REDIS_URL": self.servers.redis_url,
@@ -214,7 +205,9 @@ class Stand:
         """`command` is what follows `python -m`. Under a name that a dead worker had, it takes over at once (static
         membership). Returns when every role has joined its group, or at once without `ready`."""
         port = free_port()
-        env = {**self.env, "IMPACT_IN_INSTANCE": name, "IMPACT_IN_WORKER_PORT": str(port), **variables}
+        # A name of this run alone: on a Kafka that has seen another run, its static members would be given back theirs.
+        instance = f"{self.topics.prefix.rstrip('.')}-{name}"
+        env = {**self.env, "IMPACT_IN_INSTANCE": instance, "IMPACT_IN_WORKER_PORT": str(port), **variables}
         child = await self.child(f"worker-{name}", command, env)
         worker = Worker(child, name, f"http://127.0.0.1:{port}")
         self.workers.append(worker)
@@ -243,7 +236,7 @@ class Stand:
             raise NotAtRest(await publisher.epitaph())
 
     async def child(self, name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
-        child = await Child.start(name, arguments, env or _own_env(), self.logs, cwd=self.directory)
+        child = await Child.start(name, arguments, env or checkout_env(), self.logs, cwd=self.directory)
         self._stack.push_async_callback(child.stop, 15.0)
         return child
 
@@ -361,9 +354,3 @@ async def scratch(keep: Path | None = None) -> AsyncIterator[Path]:
 
 def say_on_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _own_env() -> dict[str, str]:
-    # Children run in the run's directory: where this package is has to be said.
-    env = inherited_env(without_prefixes=_NOT_OURS)
-    return env | {"PYTHONPATH": os.pathsep.join([str(_ROOT), env.get("PYTHONPATH", "")]).rstrip(os.pathsep)}

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import secrets
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,13 +21,12 @@ import asyncpg
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
 
 from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.migrations import migrate
 from delivery_log.postgres.platforms import PostgresPlatformLog
-from impact_in.children import Child, inherited_env
+from impact_in.children import Child
 from impact_in.demo.events import registrations
 from impact_in.demo.stage import DELAYS, PLATFORMS
 from impact_in.ledger_check.facts import read_positions
@@ -37,16 +37,14 @@ from proving.checker.facts import Conditions as Judged
 from proving.checker.reading import Source, read_facts
 from proving.checker.verdict import judge
 from proving.ground import Ground
-from proving.publisher.encoding import as_avro, as_json
 from proving.publisher.events import Intended, Mixture, companies, intended
-from proving.publisher.journal import entry
+from proving.publisher.sending import confirm, send
 from schemas.durations import format_duration
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
+from tests.servers.environment import checkout_env
 
-_ROOT = Path(__file__).parent.parent
 _PARTITIONS = 6
-_NOT_OURS = ("BENEVITY_", "GOODERA_", "WORKDAY_", "IMPACT_IN_", "KAFKA_", "DATABASE_URL", "REDIS_URL", "PORT_", "LOG_")
 SESSION = 3.0
 LEASE = 12.0
 # Longer than any row: no delivery dies of the fault that is looked at.
@@ -168,23 +166,11 @@ class Trial:
         return self.events[round(first * count) : round(last * count)]
 
     async def publish_all(self, records: Sequence[Intended]) -> None:
-        topic = self.topics.metrics
         waiting = []
         for what in records:
             self._published += 1
-            encoding = None if what.event is None else ("json" if self._published % 3 == 0 else "avro")
-            value = what.raw
-            if what.event is not None:
-                value = as_json(what.event) if encoding == "json" else as_avro(what.event)
-            future = await self._producer.send(topic, value=value, key=str(what.company_id).encode())
-            waiting.append((self._published, what, value, encoding, future))
-        with self._log.open("ab") as log:
-            for number, what, value, encoding, future in waiting:
-                try:
-                    confirmed = await future
-                except KafkaError:
-                    confirmed = None
-                log.write(msgspec.json.encode(entry(number, topic, what, value, encoding, confirmed)) + b"\n")
+            waiting.append(await send(self._producer, self.topics.metrics, self._published, what))
+        await confirm(self._log, waiting)
 
     async def tally(self) -> Counter[str]:
         """Deliveries by status."""
@@ -232,7 +218,15 @@ class Trial:
         finally:
             await connection.close()
 
-    async def dropped(self, road: str, count: int) -> bool:
+    async def lose_replies(self, road: str, count: int, every: int, what: str) -> None:
+        """`count` replies on this road, one of `every`: the call arrived, and nobody hears of it. `what`: the calls in
+        words."""
+        await self.ground.road(road, f"drop-replies {count} {every}")
+        await self.until(lambda: self._dropped(road, count), 60.0, f"{count} replies are lost")
+        self.fired(f"{count} {what}, their replies were cut off")
+        self.lifted()
+
+    async def _dropped(self, road: str, count: int) -> bool:
         return bool((await self.ground.road(road, "state"))["dropped"] >= count)
 
     async def committed(self) -> int:
@@ -306,7 +300,7 @@ class Trial:
 
     async def _at_rest(self) -> bool:
         for worker in self.workers:
-            if worker._process.returncode not in (None, 0, -9) and worker is self.workers[-1]:
+            if worker.returncode not in (None, 0, -9) and worker is self.workers[-1]:
                 raise Unmet(await worker.epitaph())
         tally = await self.tally()
         if tally["pending"] or tally["retrying"]:
@@ -361,14 +355,14 @@ class Trial:
         ground, through = self.ground, self.conditions.through
         database, redis = self.database_url, ground.cache.url
         kafka = ground.kafka.bootstrap_servers if "kafka" in through else ground.kafka.direct_bootstrap_servers
-        env = inherited_env(without_prefixes=_NOT_OURS) | {"PYTHONPATH": str(_ROOT)}
+        env = checkout_env("PORT_", "LOG_")
         env |= await self._platforms(env)
         return env | {
             "KAFKA_BOOTSTRAP_SERVERS": kafka,
             "DATABASE_URL": ground.through_proxy("postgres", database) if "postgres" in through else database,
             "REDIS_URL": ground.through_proxy("redis", redis) if "redis" in through else redis,
             "IMPACT_IN_TOPIC_PREFIX": self.topics.prefix,
-            "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
+            "IMPACT_IN_RETRY_DELAYS": ",".join(self.delays),
             "IMPACT_IN_DELIVERY_DEADLINE": f"{_DEADLINE:g}s",
             "IMPACT_IN_SESSION_TIMEOUT": f"{SESSION:g}s",
             "IMPACT_IN_REQUEST_TIMEOUT": "5s",
@@ -401,8 +395,8 @@ class Trial:
 
     async def _end(self) -> None:
         for child in self.workers:
-            if child._process.returncode is None:
-                os.kill(child.pid, 18)  # SIGCONT: a stopped one hears nothing
+            if child.returncode is None:
+                os.kill(child.pid, signal.SIGCONT)  # a stopped one hears nothing
         await asyncio.gather(*(child.stop(20.0) for child in [*self.workers, *self.children]))
         if hasattr(self, "_producer"):
             await self._producer.stop()

@@ -122,7 +122,7 @@ def _plain_and_short(event: ImpactMetricEvent) -> bool:
     texts = [event.program_id, event.program_name, event.source]
     needed = [event.program_id, event.source]
     for entry in event.metrics:
-        if entry.beneficiaries is not None and not 0 <= entry.beneficiaries < 2**63:
+        if not _beneficiaries_fit(entry):
             return False
         texts += entry.metric, entry.unit, entry.category or "", entry.description or ""
         needed.append(entry.metric)
@@ -135,6 +135,10 @@ def _plain_and_short(event: ImpactMetricEvent) -> bool:
     texts += event.program_description or "", event.correlation_id or ""
     text = "".join(texts)
     return len(text) <= _MAX_NAME and "\0" not in text and _is_unicode(text) and all(map(str.strip, needed))
+
+
+def _beneficiaries_fit(entry: MetricEntry) -> bool:
+    return entry.beneficiaries is None or 0 <= entry.beneficiaries < 2**63
 
 
 def _is_unicode(text: str) -> bool:
@@ -164,7 +168,7 @@ def _check_texts(event: ImpactMetricEvent) -> None:
         _text("unit", entry.unit, _MAX_NAME)
         _text("category", entry.category, _MAX_NAME)
         _text("description", entry.description, _MAX_TEXT)
-        if entry.beneficiaries is not None and not 0 <= entry.beneficiaries < 2**63:
+        if not _beneficiaries_fit(entry):
             raise EventError("beneficiaries must be from 0 to 2^63 - 1")
 
 
@@ -177,7 +181,7 @@ def _text(name: str, text: str | None, longest: int, *, required: bool = False) 
         raise EventError(f"{name} must not be empty")
     if "\0" in text:
         raise EventError(f"{name} must not contain the character U+0000")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not _is_unicode(text):
         raise EventError(f"{name} must not contain a lone surrogate")
 
 

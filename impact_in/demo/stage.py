@@ -4,11 +4,9 @@ import json
 import secrets
 import tempfile
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
@@ -16,7 +14,7 @@ from delivery_log.postgres.companies import PostgresCompanyRegistry
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.migrations import migrate
 from delivery_log.postgres.platforms import PostgresPlatformLog
-from impact_in.children import Child, inherited_env
+from impact_in.children import OWN_CONDITIONS, Child, inherited_env
 from impact_in.demo.events import demo_companies, registrations
 from impact_in.demo.options import DemoOptions
 from impact_in.embedded import EMBEDDED_BROKER
@@ -24,6 +22,7 @@ from impact_in.local_stack import LocalStack, Servers
 from impact_in.local_stack.ports import free_port
 from impact_in.operations.platforms import UNLIMITED
 from impact_in.operations.topics import create_topics
+from impact_in.set_up import SetUp
 from schemas.topics import Topics
 from streams.connection import KafkaConnection
 from streams.publisher import KafkaPublisher
@@ -32,27 +31,16 @@ PLATFORMS = ("benevity", "goodera", "workday")
 DELAYS = (timedelta(seconds=1), timedelta(seconds=2), timedelta(seconds=5))
 DEADLINE = "30s"
 _PARTITIONS = 6
-# What a user has set for real must not reach the demo.
-_OWN_CONDITIONS = (
-    "BENEVITY_",
-    "GOODERA_",
-    "WORKDAY_",
-    "IMPACT_IN_",
-    "KAFKA_",
-    "DATABASE_URL",
-    "REDIS_URL",
-    "PORT_IMPACT_IN",
-)
 
 
-class Stage:
+class Stage(SetUp):
     """Use as an async context manager: everything that it started is gone when it ends."""
 
     def __init__(self, options: DemoOptions, *, servers: Servers | None = None, topics: Topics | None = None) -> None:
         """`servers`: given ones, on which nothing but the topics and an empty database is asked for; else embedded."""
         self._options = options
         self._given = servers
-        self._stack = AsyncExitStack()
+        super().__init__()
         self._env: dict[str, str] = {}
         self.topics = topics or Topics()
         self.companies = demo_companies(options.seed, options.events)
@@ -66,20 +54,7 @@ class Stage:
         self.publisher: KafkaPublisher
         self.worker: Child
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._set()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
-    async def _set(self) -> None:
+    async def _set_up(self) -> None:
         directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="impact-in-demo-")))
         self.logs = directory / "logs"
         servers = self._given
@@ -100,7 +75,7 @@ class Stage:
 
         worker_port = free_port()
         webhook_secrets = {f"{platform.upper()}_WEBHOOK_SECRET": secrets.token_hex(24) for platform in PLATFORMS}
-        env = inherited_env(without_prefixes=_OWN_CONDITIONS) | servers.as_env() | webhook_secrets
+        env = inherited_env(without_prefixes=OWN_CONDITIONS) | servers.as_env() | webhook_secrets
         env |= {
             "IMPACT_IN_RETRY_DELAYS": "1s,2s,5s",
             "IMPACT_IN_DELIVERY_DEADLINE": DEADLINE,

@@ -7,15 +7,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import aiokafka
-import msgspec
-from aiokafka.errors import KafkaError
 
-from proving.publisher.encoding import as_avro, as_json
-from proving.publisher.events import Intended, Mixture, companies, intended
-from proving.publisher.journal import entry
+from proving.publisher.events import Mixture, companies, intended
+from proving.publisher.sending import Sent, confirm, send
 
 _IN_FLIGHT = 500
 _PLATFORMS = ("benevity", "goodera", "workday")
@@ -40,47 +36,22 @@ async def _publish(options: argparse.Namespace) -> int:
     unconfirmed = count = 0
     started = time.monotonic()
     try:
-        with options.log.open("ab") as log:
-            waiting: list[tuple[int, Intended, bytes | None, str | None, Any]] = []
-            for number, what in enumerate(intended(options.seed, options.events, ids, mixture, platforms), 1):
-                value, encoding = _value(number, what)
-                topic = f"{options.topic_prefix}metrics"
-                future = await producer.send(topic, value=value, key=str(what.company_id).encode())
-                waiting.append((number, what, value, encoding, future))
-                count = number
-                due = started + number / options.rate if options.rate else 0.0
-                if len(waiting) >= _IN_FLIGHT or due > time.monotonic():
-                    unconfirmed += await _confirm(log, topic, waiting)
-                    waiting = []
-                if options.rate:
-                    await asyncio.sleep(max(due - time.monotonic(), 0))
-            unconfirmed += await _confirm(log, f"{options.topic_prefix}metrics", waiting)
+        options.log.touch()
+        waiting: list[Sent] = []
+        for number, what in enumerate(intended(options.seed, options.events, ids, mixture, platforms), 1):
+            waiting.append(await send(producer, f"{options.topic_prefix}metrics", number, what))
+            count = number
+            due = started + number / options.rate if options.rate else 0.0
+            if len(waiting) >= _IN_FLIGHT or due > time.monotonic():
+                unconfirmed += await confirm(options.log, waiting)
+                waiting = []
+            if options.rate:
+                await asyncio.sleep(max(due - time.monotonic(), 0))
+        unconfirmed += await confirm(options.log, waiting)
     finally:
         await producer.stop()
     print(json.dumps({"published": count, "unconfirmed": unconfirmed}), flush=True)
     return 1 if unconfirmed else 0
-
-
-def _value(number: int, what: Intended) -> tuple[bytes | None, str | None]:
-    """Every third event as JSON; a duplicate so has the other encoding now and then, and is the same event still."""
-    if what.event is None:
-        return what.raw, None
-    return (as_json(what.event), "json") if number % 3 == 0 else (as_avro(what.event), "avro")
-
-
-async def _confirm(
-    log: BinaryIO, topic: str, waiting: Sequence[tuple[int, Intended, bytes | None, str | None, Any]]
-) -> int:
-    lost = 0
-    for number, what, value, encoding, future in waiting:
-        try:
-            confirmed = await future
-        except KafkaError as error:
-            print(f"record {number} was not confirmed: {type(error).__name__}", file=sys.stderr)
-            confirmed, lost = None, lost + 1
-        log.write(msgspec.json.encode(entry(number, topic, what, value, encoding, confirmed)) + b"\n")
-    log.flush()
-    return lost
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -40,7 +40,7 @@ async def _unreachable(trial: Trial) -> None:
     trial.fired(
         f"{told['cut']} connections cut, {told['refused']} refused in 60 s; memory {before:.0f} to {after:.0f} MiB"
     )
-    if worker._process.returncode is not None:
+    if worker.returncode is not None:
         raise Unmet(f"the worker did not outlive it: {await worker.epitaph()}")
     if not told["refused"] or after > before + 150:
         raise Unmet(trial.evidence[-1])
@@ -108,10 +108,7 @@ async def _reply_lost(trial: Trial) -> None:
     await trial.start()
     await trial.publish(0.0, 0.6)
     await trial.flowing(0.05)
-    await trial.ground.road("kafka", "drop-replies 12 9")
-    await trial.until(lambda: trial.dropped("kafka", 12), 60.0, "12 replies are lost")
-    trial.fired("12 requests reached the broker, their replies were cut off")
-    trial.lifted()
+    await trial.lose_replies("kafka", 12, 9, "requests reached the broker")
     await trial.publish(0.6, 1.0)
 
 

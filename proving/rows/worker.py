@@ -126,7 +126,7 @@ async def _giants(trial: Trial) -> None:
         await trial.publish_all([Intended("poison", trial.companies[number], raw=giant)])
     await trial.publish(0.5, 1.0)
     await trial.flowing(1.0, timeout=90.0)
-    if worker._process.returncode is not None:
+    if worker.returncode is not None:
         raise Unmet(await worker.epitaph())
     peak = trial.peak_mib(worker)
     trial.fired(f"8 records of 15 MB, memory limited to 512 MiB; the worker's peak was {peak:.0f} MiB")
