@@ -35,7 +35,7 @@ def drop() -> None:
 
 def ack_early() -> None:
     """Each record is acked as it is read, before its outcome is durable. E1 and E2 after a SIGKILL while ingest has
-    records in hand (a kill after-rows, with the events published beforehand)."""
+    records in hand (the ledger is locked meanwhile, with the events published beforehand)."""
     opened = AckTracker.open
 
     def mutant(self: Any, topic: str, partition: int, offset: int, timestamp: float, message: Any) -> None:

@@ -1,9 +1,13 @@
 """Each mutant turns the checker red in the one scenario that must catch it, and the same scenario without is green."""
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from impact_in.ledger_check.facts import read_positions
 from impact_in.local_stack import Servers
 from proving.checker.verdict import Verdict
 from proving.publisher.events import CLEAN
@@ -16,6 +20,8 @@ FLOWING = Conditions(events=1_500, companies=300, mixture=CLEAN, platforms=("goo
 SICK = Conditions(events=300, companies=20, mixture=CLEAN, platforms=("benevity",), faults="many", delays=("1s",))
 # A mutant may never come to rest; without one the time is only a limit.
 _REST_OF_A_MUTANT, _REST = 15.0, 60.0
+# A worker commits every half second what is acked.
+_TIME_TO_COMMIT = 5.0
 
 
 def command(mutant: str | None, *failpoints: str) -> list[str]:
@@ -33,11 +39,29 @@ async def calm(stand: Stand, mutant: str | None) -> None:
 
 
 async def killed_in_ingest(stand: Stand, mutant: str | None) -> None:
-    """The worker is killed after rows were committed, with the events published beforehand, and started again."""
+    """The ledger is locked, so that records are read and none becomes a row; the worker is killed once it has committed
+    offsets all the same, or has had the time for it, and started again."""
     await stand.publish()
-    worker = await stand.start_worker(command=command(mutant, "after-rows:2:kill"), ready=False)
-    await worker.wait()
+    connection = await asyncpg.connect(stand.servers.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("lock table impact_events in access exclusive mode")
+            worker = await start(stand, mutant)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TIME_TO_COMMIT):
+                    while not await _committed(stand):
+                        pass
+            worker.kill()
+            await worker.wait()
+    finally:
+        await connection.close()
     await start(stand, None)
+
+
+async def _committed(stand: Stand) -> bool:
+    asked = stand.conditions
+    positions = await read_positions(stand.connection, stand.topics, asked.platforms, asked.delays)
+    return any(position.committed for position in positions if position.topic == stand.topics.metrics)
 
 
 async def killed_while_one_is_slow(stand: Stand, mutant: str | None) -> None:
