@@ -25,7 +25,7 @@ test-fast: venv ## the tests that need no server, within a minute
 test-kafka: venv ## the lane on Apache Kafka: KAFKA_BOOTSTRAP_SERVERS, else Docker, else Java 17 with Maven
 	$(BIN)/python -m pytest -m kafka $(ARGS)
 
-proofs: venv kafka-jars ## the tests that take minutes: mutants that must be caught, rebalances in full flow
+proofs: venv kafka-jars ## the tests that take minutes: mutants, rebalances in full flow, what stock Faust loses
 	$(BIN)/python -m pytest -m proof $(ARGS)
 
 faults: venv kafka-jars ## each fault of docs/guarantees.md on Apache Kafka, 20 minutes on 2 cores (ARGS="-k postgres")

@@ -23,7 +23,7 @@ from tests.servers import eventually
 from tests.streams.conftest import Road
 from tests.streams.test_roads import due_in, nothing, waiting
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.kafka, pytest.mark.proof, pytest.mark.timeout(120)]
 
 # Long beside what a healthy run takes (a join: 3 s; a record: milliseconds), for what must not happen meanwhile.
 STALLED = 6.0
