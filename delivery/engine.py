@@ -14,25 +14,20 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from connectors.contract import Connector, Outcome, Refused, Shipment, Unavailable, Uncertain
+from connectors.contract import Connector, Outcome, Refused, Shipment, Unavailable
+from delivery.dead_letters import UNKNOWN_OUTCOME, DeadLetters, why_unrepeatable
 from delivery.decision import Decision, decide
 from delivery.gate import Gate, Pass
 from delivery.micro_batch import MicroBatcher
-from delivery.observer import AttemptMade, DeadLettered, Observer, RecordSkipped, Trouble
+from delivery.observer import AttemptMade, Observer, RecordSkipped
 from delivery.patience import patiently
 from delivery.places import Places
 from delivery.ports import IncomingRecord, OutgoingRecord
 from delivery.preparation import Preparation, Prepared
 from delivery.publication import Publication
-from delivery.records import (
-    DeliveryRequest,
-    dead_letter_record,
-    read_request,
-    request_record,
-    retry_record,
-    unreadable_record,
-)
+from delivery.records import DeliveryRequest, read_request, request_record, retry_record
 from delivery.retry_schedule import RetrySchedule
+from delivery.sending import LEASE_SPENT, send
 from delivery_log.contract import (
     Busy,
     Changed,
@@ -56,7 +51,6 @@ from schemas.trace import child_of
 _WAIT_FOR_LEASE = 5.0
 _WAIT_FOR_TIME = 1.0
 _BUSY_SECONDS = 0.25
-_LEASE_SPENT = "LEASE_SPENT"
 _LEASED_PER_PLACE = 3
 
 
@@ -122,6 +116,7 @@ class DeliveryEngine:
         )
         self._park: MicroBatcher[Parked, None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
         self._preparation = Preparation(connector, observer)
+        self._dead_letters = DeadLetters(self._platform, topics, publication, observer)
         self._at_work: dict[UUID, int] = {}
         # Leased and waiting for a place in flight, or in flight: a begin of many rows costs the ledger little more than
         # one of few, and so the places in flight are never short of what may go.
@@ -132,7 +127,7 @@ class DeliveryEngine:
         """Returns when the record may be acked: it has led to an outcome, to another record, or to nothing."""
         request = read_request(record, self._platform)
         if isinstance(request, Unreadable):
-            await self._reject(record, request)
+            await self._dead_letters.publish_unreadable(record, request)
             return
         if self._at_work.get(request.delivery_id) == request.hop:
             # The same record again, while the first is on its way through here. Were it to go on its own way, it might
@@ -164,7 +159,7 @@ class DeliveryEngine:
             else:
                 break
         if isinstance(verdict, Unknown | Mismatch):
-            await self._dead_letter_foreign(request, verdict)
+            await self._dead_letters.publish_foreign(request, _name(verdict))
         else:
             self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
 
@@ -202,7 +197,7 @@ class DeliveryEngine:
         """For a record of a company that has enough in memory: its row waits in the ledger. May be acked then."""
         request = read_request(record, self._platform)
         if isinstance(request, Unreadable):
-            await self._reject(record, request)
+            await self._dead_letters.publish_unreadable(record, request)
         else:
             await self._park_for(request, 0.0)
 
@@ -245,7 +240,7 @@ class DeliveryEngine:
             self._gate.abandoned(leave)
             raise
         # A worker that stood still is no fault of the delivery's.
-        counts = self._gate.used(leave, outcome) and outcome.error_code != _LEASE_SPENT
+        counts = self._gate.used(leave, outcome) and outcome.error_code != LEASE_SPENT
         return _Sent(go, outcome, started_at, time.monotonic() - started, traceparent, counts)
 
     async def _conclude(self, record: IncomingRecord, request: DeliveryRequest, sent: _Sent) -> None:
@@ -295,13 +290,6 @@ class DeliveryEngine:
             return Unavailable(
                 error_code="INTERNAL_ERROR", error_message=f"no body: {prepared.defect}", fate_known=True
             )
-        # The bound is the lease's: a request must not outlive it, whatever the connector's own limit does. Where the
-        # process stood still since it asked, the row may be another's by now.
-        limit = min(self._settings.request_timeout + 5.0, self._settings.lease * 0.9)
-        if asyncio.get_running_loop().time() - asked_at + limit > self._settings.lease:
-            return Unavailable(
-                error_code=_LEASE_SPENT, error_message="this worker stood still; nothing was sent", fate_known=True
-            )
         shipment = Shipment(
             delivery_id=prepared.request.delivery_id,
             event=prepared.request.event,
@@ -311,14 +299,15 @@ class DeliveryEngine:
             idempotency_key=go.idempotency_key,
             traceparent=traceparent,
         )
-        try:
-            async with asyncio.timeout(limit):
-                [outcome] = await self._connector.send([shipment], go.idempotency_key)
-        except TimeoutError:
-            return Uncertain(error_code="TIMEOUT", error_message=f"no answer within {limit:g} s")
-        except Exception as error:  # nobody can know whether bytes had left
-            self._observer.notice(Trouble("connector_send", type(error).__name__))
-            return Uncertain(error_code="INTERNAL_ERROR", error_message=f"the connector failed: {type(error).__name__}")
+        [outcome] = await send(
+            self._connector,
+            [shipment],
+            go.idempotency_key,
+            asked_at=asked_at,
+            lease=self._settings.lease,
+            request_timeout=self._settings.request_timeout,
+            observer=self._observer,
+        )
         return outcome
 
     async def _finished(self, result: Result) -> Finished:
@@ -362,8 +351,8 @@ class DeliveryEngine:
         elif finished.applied and decision.then == "dead":
             kind = "refused" if isinstance(outcome, Refused) else "deadline"
             outgoing.append(
-                self._dead_letter(
-                    request, kind, decision.error_code, outcome.error_message, go.attempt, now, finished.hop
+                self._dead_letters.letter(
+                    request, kind, decision.error_code, outcome.error_message, go.attempt, finished.hop
                 )
             )
         await self._publish(outgoing, finished)
@@ -376,10 +365,7 @@ class DeliveryEngine:
 
     async def _give_up(self, prepared: Prepared, verdict: Unrepeatable) -> None:
         """Sent perhaps, and not to be sent again by itself: a dead letter that only an operator revives."""
-        message = {
-            "content_changed": "an earlier attempt may have had its effect, and the content is another now",
-            "key_forgotten": "an earlier attempt may have had its effect, and the platform has forgotten its key",
-        }[verdict.reason]
+        message = why_unrepeatable(verdict)
         request = prepared.request
         finished = await self._finished(
             Result(
@@ -389,59 +375,18 @@ class DeliveryEngine:
                 counted=False,
                 then="dead",
                 fate_known=False,
-                error_code="UNKNOWN_OUTCOME",
+                error_code=UNKNOWN_OUTCOME,
                 error_message=message,
             )
         )
         outgoing = []
         if finished.applied:
             outgoing.append(
-                self._dead_letter(
-                    request,
-                    "unknown_outcome",
-                    "UNKNOWN_OUTCOME",
-                    message,
-                    verdict.attempts,
-                    datetime.now(UTC),
-                    finished.hop,
+                self._dead_letters.letter(
+                    request, "unknown_outcome", UNKNOWN_OUTCOME, message, verdict.attempts, finished.hop
                 )
             )
         await self._publish(outgoing, finished)
-
-    async def _dead_letter_foreign(self, request: DeliveryRequest, verdict: Verdict) -> None:
-        """No row of ours, or not with this content: kept for a person to look at, and no row changed."""
-        kind = _name(verdict)
-        message = "no such delivery in the ledger" if kind == "unknown" else "not the event of this delivery"
-        record = self._dead_letter(request, kind, kind.upper(), message, 0, datetime.now(UTC))
-        await self._publication.publish([record])
-
-    async def _reject(self, record: IncomingRecord, unreadable: Unreadable) -> None:
-        await self._publication.publish(
-            [unreadable_record(record, unreadable, self._topics.deliveries_dlt(self._platform))]
-        )
-        self._observer.notice(DeadLettered(self._platform, unreadable.kind))
-
-    def _dead_letter(
-        self,
-        request: DeliveryRequest,
-        kind: str,
-        code: str | None,
-        message: str | None,
-        attempt: int,
-        now: datetime,
-        hop: int | None = None,
-    ) -> OutgoingRecord:
-        self._observer.notice(DeadLettered(self._platform, code or kind))
-        return dead_letter_record(
-            request,
-            topic=self._topics.deliveries_dlt(self._platform),
-            kind=kind,
-            code=code,
-            message=message,
-            attempt=attempt,
-            now=now,
-            hop=hop,
-        )
 
 
 def _name(verdict: Verdict) -> str:
