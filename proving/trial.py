@@ -284,9 +284,7 @@ class Trial:
             topic_prefix=self.topics.prefix,
             published=str(self._log),
             receipts=str(self._receipts),
-            conditions=Judged(
-                delays=tuple(self.delays), last_delay=DELAYS[-1].total_seconds(), deadline=_DEADLINE, lease=LEASE
-            ),
+            conditions=Judged(delays=tuple(self.delays), last_delay=DELAYS[-1].total_seconds(), deadline=_DEADLINE),
         )
         verdict = judge(await read_facts(source))
         if not verdict.holds:

@@ -65,6 +65,8 @@ class DeliveryLedger(Protocol):
 
         Accepted is written whichever attempt it belongs to, and nothing undoes it; anything else only where the
         attempt is the last one and the lease is the owner's. The first counted failure starts the deadline (seconds).
+        An attempt that was written down as `unknown_outcome` stays that, accepted or not, beside what its late answer
+        says: it explains the request after it.
         `later` and `dead` raise the hop: a record shall exist, on a retry topic or the dead-letter topic. `token`: the
         same at a repetition of the same call.
         """

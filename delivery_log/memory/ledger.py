@@ -289,16 +289,18 @@ class MemoryLedger:
 
     def _write_attempt(self, row: DeliveryRecord, result: Result) -> None:
         key = (row.id, result.attempt)
-        known = key in self.state.attempts
-        if result.attempt == 0 or (known and result.outcome == "unknown_outcome"):
+        known = self.state.attempts.get(key)
+        if result.attempt == 0 or (known is not None and result.outcome == "unknown_outcome"):
             return
+        late = known is not None and known.outcome == "unknown_outcome"
         self.state.attempts[key] = AttemptRow(
             attempt=result.attempt,
-            started_at=result.started_at or self.state.clock(),
+            started_at=known.started_at if known else result.started_at or self.state.clock(),
             duration_ms=result.duration_ms,
             http_status=result.http_status,
-            outcome=result.outcome,
-            counted=result.counted,
+            # A late answer adds what it says and lifts nothing: the next attempt was begun without it.
+            outcome="unknown_outcome" if late else result.outcome,
+            counted=late or result.counted,
             error_code=result.error_code,
             error_message=result.error_message,
             transaction_id=result.transaction_id,

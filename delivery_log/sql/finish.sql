@@ -77,17 +77,19 @@ changed as (
     where d.id = j.id and (j.applies or j.ours) and not j.repeated
 ),
 written as (
-    insert into delivery_attempts (delivery_id, attempt, started_at, duration_ms, http_status, outcome, counted,
+    insert into delivery_attempts as a (delivery_id, attempt, started_at, duration_ms, http_status, outcome, counted,
         error_code, error_msg, transaction_id, payload_hash, idempotency_key)
     select j.id, j.attempt, coalesce(j.started_at, now()), j.duration_ms, j.http_status, j.attempt_outcome, j.counts,
            j.error_code, j.error_msg, j.transaction_id, j.payload_hash, j.idempotency_key
     from judged j
     where j.attempt > 0
-    -- A late answer replaces "unknown outcome"; "unknown outcome" replaces nothing.
+    -- An answer after "unknown outcome" adds what it says and lifts nothing, an acceptance neither: the next attempt was
+    -- begun without it, and a second request shall be told from one for no reason. "unknown outcome" replaces nothing.
     on conflict (delivery_id, attempt) do update
-    set duration_ms = excluded.duration_ms, http_status = excluded.http_status, outcome = excluded.outcome,
-        counted = excluded.counted, error_code = excluded.error_code, error_msg = excluded.error_msg,
-        transaction_id = excluded.transaction_id
+    set duration_ms = excluded.duration_ms, http_status = excluded.http_status,
+        error_code = excluded.error_code, error_msg = excluded.error_msg, transaction_id = excluded.transaction_id,
+        outcome = case when a.outcome = 'unknown_outcome' then a.outcome else excluded.outcome end,
+        counted = case when a.outcome = 'unknown_outcome' then a.counted else excluded.counted end
     where excluded.outcome <> 'unknown_outcome'
 ),
 candidate as materialized (

@@ -6,16 +6,15 @@ for each refusal of the credentials.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
-from itertools import pairwise
 from uuid import UUID
 
 import msgspec
 
 from impact_in.ledger_check.equations import origin
 from proving.checker.expected import Index, Target, amounts, sha256_of
-from proving.checker.facts import Attempt, Coordinates, Facts, Receipt, seconds
+from proving.checker.facts import Coordinates, Facts, Receipt, seconds
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -224,23 +223,10 @@ def _needless(index: Index, target: Target) -> Iterator[Violation]:
     row = index.row.get(target)
     if row is not None and row.replays:
         return
-    attempts = sorted(index.attempts(target), key=lambda attempt: attempt.attempt)
-    outlived = _outlived(attempts, index.facts.conditions.lease)
-    again, unsure = len(seen) - begun - 1, sum(attempt.unsure for attempt in attempts) + outlived
+    again, unsure = len(seen) - begun - 1, sum(attempt.unsure for attempt in index.attempts(target))
     if again > unsure:
         what = f"was requested {again} times more after {{platform}} had it, with {unsure} attempts of unknown fate"
         yield _of("E6", index, target, what)
-
-
-def _outlived(attempts: Sequence[Attempt], lease: float | None) -> int:
-    """Attempts whose fate is written, and was not when the next one began: their lease had run out by then, and a late
-    answer replaced `unknown_outcome`."""
-    if lease is None:
-        return 0
-    return sum(
-        not attempt.unsure and (after.started_at - attempt.started_at).total_seconds() >= lease
-        for attempt, after in pairwise(attempts)
-    )
 
 
 def e9(index: Index) -> Iterator[Violation]:

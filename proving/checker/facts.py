@@ -23,15 +23,13 @@ UNSURE = frozenset(("unknown_outcome", "uncertain", "unavailable"))
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
-    """Under which a run took place. `delays` in the spelling of the retry topics' names, `deadline` in seconds.
-    `lease`: seconds, where it ran out in the run because a worker stood still or the ledger was away."""
+    """Under which a run took place. `delays` in the spelling of the retry topics' names, `deadline` in seconds."""
 
     platforms: tuple[str, ...] = ("benevity", "goodera", "workday")
     personality: Personality = "keys"
     delays: tuple[str, ...] = ("1s", "2s", "5s")
     last_delay: float = 5.0
     deadline: float = 60.0
-    lease: float | None = None
 
 
 class Part(msgspec.Struct, frozen=True):

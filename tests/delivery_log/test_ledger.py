@@ -1,7 +1,7 @@
 """What every delivery ledger promises: one suite for the twin and for Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -32,6 +32,7 @@ from delivery_log.contract import (
     Verdict,
 )
 from schemas.identity import delivery_id, idempotency_key
+from tests.delivery_log.conftest import Books
 from tests.delivery_log.ledger_backends import Backend, MemoryBackend, postgres_backend
 
 ME = Owner("w1-deliver-benevity-0", 5)
@@ -379,7 +380,29 @@ async def test_a_late_acceptance_of_an_earlier_attempt_is_written(backend: Backe
     assert (finished.applied, finished.status) == (True, "delivered")
     [zombie] = await finish(backend, later(request, attempt=2), owner=MY_SUCCESSOR)
     assert (zombie.applied, zombie.status) == (False, "delivered")
-    assert await backend.attempts(request.delivery_id) == [(1, "accepted", True), (2, "unavailable", True)]
+    assert await backend.attempts(request.delivery_id) == [(1, "unknown_outcome", True), (2, "unavailable", True)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [accepted, later, lambda request, **changes: later(request, outcome="throttled", counted=False, **changes)],
+)
+async def test_a_late_answer_leaves_the_flag_that_explains_the_request_after_it(
+    books: Books, answer: Callable[..., Result]
+) -> None:
+    backend = books.backend
+    request = await one_delivery(backend)
+    await begin(backend, claim(request))
+    await backend.pass_time(61)
+    await begin(backend, claim(request), owner=ANOTHER)
+    late = answer(request, attempt=1, duration_ms=61_000.0, error_message="late")
+    await finish(backend, late, owner=ME)
+    found = await books.inspection.delivery(request.delivery_id)
+    assert found is not None
+    [attempt] = found.attempts
+    assert (attempt.outcome, attempt.counted) == ("unknown_outcome", True)
+    assert (attempt.http_status, attempt.duration_ms) == (late.http_status, 61_000.0)
+    assert (attempt.error_code, attempt.transaction_id) == (late.error_code, late.transaction_id)
 
 
 async def test_a_rejection_by_the_platform_is_not_undone_by_a_late_acceptance(backend: Backend) -> None:

@@ -204,12 +204,12 @@ def test_a_platform_that_counts_may_have_one_more_effect_for_each_unknown_fate_a
     assert "had 3 effects" in thrice["E3"][0]
 
 
-@pytest.mark.parametrize(("apart", "holds"), [(11.9, False), (12.0, True)])
-def test_a_lease_that_ran_out_explains_a_second_request_and_nothing_earlier_does(apart: float, holds: bool) -> None:
+@pytest.mark.parametrize(("outcome", "holds"), [("accepted", False), ("unknown_outcome", True)])
+def test_only_an_attempt_of_unknown_outcome_explains_a_second_request(outcome: str, holds: bool) -> None:
+    late = attempt(SECOND, 1, outcome=outcome, http_status=200)
     found = broken(
-        conditions=Conditions(platforms=(PLATFORM,), lease=12.0),
         receipts=[receipt(1, FIRST), receipt(2, SECOND), receipt(3, SECOND, effect=False)],
-        attempts=[attempt(FIRST), attempt(SECOND, 1), attempt(SECOND, 2, started_at=NOW + timedelta(seconds=apart))],
+        attempts=[attempt(FIRST), late, attempt(SECOND, 2, started_at=NOW + timedelta(hours=1))],
     )
     assert (not found) is holds
 
