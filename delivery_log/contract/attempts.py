@@ -27,6 +27,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     payload_hash: str
     payload_sample: str
     """JSON text: the body's shape, keys and types without values, at most 1 KiB."""
+    batch_id: UUID | None = None
+    """A new batch that it may go in: with the others of the call that name it."""
 
 
 class Go(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,8 @@ class Go(msgspec.Struct, frozen=True, kw_only=True):
     platform or the organization is held."""
     uncertain: bool
     """An earlier attempt may have had its effect."""
+    batch_id: UUID | None = None
+    """Sealed in it: it goes in one request with all others of this id, in the order of their ids."""
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -72,6 +76,12 @@ class Leased(msgspec.Struct, frozen=True):
     remaining: float
 
 
+class Sealed(msgspec.Struct, frozen=True):
+    """A member of a batch that has to go again as it was: load it and begin it whole (`begin_sealed`)."""
+
+    batch_id: UUID
+
+
 class NotYet(msgspec.Struct, frozen=True):
     """Its time comes in this many seconds. Where that is more than one, the row waits in the ledger: ack the record."""
 
@@ -98,7 +108,28 @@ class Unrepeatable(msgspec.Struct, frozen=True):
     counted: int
 
 
-Verdict = Go | Unknown | Mismatch | AlreadyDone | Cancelled | Stale | Leased | NotYet | Blocked | Changed | Unrepeatable
+class Limited(msgspec.Struct, frozen=True):
+    """It goes with at most so many in a request, itself among them: a larger batch with it was refused as a whole, or
+    (1) it may have had its effect alone, under its own key."""
+
+    most: int
+
+
+Verdict = (
+    Go
+    | Unknown
+    | Mismatch
+    | AlreadyDone
+    | Cancelled
+    | Stale
+    | Leased
+    | Sealed
+    | NotYet
+    | Blocked
+    | Changed
+    | Unrepeatable
+    | Limited
+)
 
 AttemptOutcome = Literal[
     "accepted",
@@ -131,6 +162,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None = None
     transaction_id: str | None = None
     mocked: bool = False
+    batch_id: UUID | None = None
+    """The batch that was sent: its results are written together or not at all."""
+    leaves: bool = False
+    """The row leaves its batch. Only where no unfinished member stays in it: a batch never changes."""
+    batch_limit: int | None = None
+    """The row goes with at most so many from now on."""
+    settles: bool = False
+    """This answer tells the fate of the earlier attempts too."""
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,12 @@
 """Events in, deliveries out: what the heart needs of a ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from delivery_log.contract.arrivals import Arrival, Recorded
+from delivery_log.contract.arrivals import Arrival, Recorded, Request
 from delivery_log.contract.attempts import Busy, Claim, Finished, Owner, Parked, Result, Verdict
+from delivery_log.contract.batches import BatchVerdict, SealedClaim, SealedMember
 from delivery_log.contract.sweeping import Progress, ReadUpTo, Swept
 
 
@@ -45,9 +46,12 @@ class DeliveryLedger(Protocol):
     ) -> list[Verdict]:
         """Leases what may go, under a new attempt number. Seconds.
 
-        First match decides: Unknown, Mismatch, AlreadyDone, Cancelled, Stale, Leased, NotYet, Blocked (only where
-        `ordered`), Changed, Unrepeatable, Go. A lease of the same owner name and a smaller epoch is taken over. An
-        attempt that never got an outcome is written down as `unknown_outcome`. No two claims for one delivery a call.
+        First match decides: Unknown, Mismatch, AlreadyDone, Cancelled, Stale, Leased, Sealed, NotYet, Blocked (only
+        where `ordered`), Changed, Unrepeatable, Limited, Go. Claims of one `batch_id` that may go are sealed together
+        where there are two or more; one alone goes under its own key.
+
+        A lease of the same owner name and a smaller epoch is taken over. An attempt that never got an outcome is
+        written down as `unknown_outcome`. No two claims for one delivery a call.
         A row that somebody has locked is `Leased` for a moment. `token`: the same at a repetition of the same call.
         """
         ...
@@ -67,14 +71,42 @@ class DeliveryLedger(Protocol):
         attempt is the last one and the lease is the owner's. The first counted failure starts the deadline (seconds).
         An attempt that was written down as `unknown_outcome` stays that, accepted or not, beside what its late answer
         says: it explains the request after it.
-        `later` and `dead` raise the hop: a record shall exist, on a retry topic or the dead-letter topic. `token`: the
-        same at a repetition of the same call.
+        `later` and `dead` raise the hop: a record shall exist, on a retry topic or the dead-letter topic. Where a row
+        of a batch is locked, all results of that batch are `Busy`. `token`: the same at a repetition of the same call.
+        """
+        ...
+
+    async def sealed_batch(self, batch_id: UUID) -> list[SealedMember]:
+        """All members, in the order of their ids; one whose event's body is gone is left out."""
+        ...
+
+    async def begin_sealed(
+        self,
+        batch_id: UUID,
+        claims: Sequence[SealedClaim],
+        *,
+        owner: Owner,
+        lease: float,
+        key_memory: float,
+        token: UUID | None = None,
+    ) -> BatchVerdict:
+        """Leases all members of a sealed batch, finished ones too, or none. Seconds.
+
+        First match decides: Leased (any member is somebody else's), Dissolved (nothing is left to do), NotYet (until
+        the first of its members is due), then, where the fates of all attempts are known: Dissolved (a member was
+        cancelled, or its content is another now); else `Unrepeatable` for all where content changed or the key is
+        forgotten; else `Go` for all, under the batch's key.
         """
         ...
 
     async def park(self, waiting: Sequence[Parked]) -> None:
         """These rows wait in the ledger from now on, their records may be acked: an elder sibling's end wakes them, or
         the sweeper when their time has come. Only a row of that hop, unfinished and not leased."""
+        ...
+
+    async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:
+        """Raises the hop of so many of each company's eldest rows that wait here and are due, and returns them to be
+        published."""
         ...
 
     async def release_leases(self, owner: Owner) -> int:
@@ -94,6 +126,8 @@ class DeliveryLedger(Protocol):
 
         Unfinished, due, and: its lease over (`lease_ended`), unconfirmed for `grace` seconds (`unpublished`), its elder
         gone (`woken`), or its record worked off without a trace, or put where nobody reads (`missing`). Dead, and its
-        dead letter unconfirmed for `grace` seconds (`unannounced`). Only platforms named in `read_up_to`.
+        dead letter unconfirmed for `grace` seconds (`unannounced`). Only platforms named in `read_up_to`. Where order
+        does not matter, what was parked without a time is left to `wake_parked` for half a minute, and of each company
+        only the eldest 500 are looked at: a backlog must not go round in circles.
         """
         ...

@@ -1,22 +1,26 @@
 """Twin of the delivery ledger. Reads like the statements in `delivery_log/sql/`; the suite holds the two together."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Literal, cast
 from uuid import UUID
 
 from delivery_log.contract import (
     AlreadyDone,
     Arrival,
     AttemptRow,
+    BatchVerdict,
     Blocked,
     Busy,
     Cancelled,
     Changed,
     Claim,
+    Dissolved,
     Finished,
     Go,
     Leased,
+    Limited,
     Mismatch,
     NotYet,
     Owner,
@@ -25,7 +29,11 @@ from delivery_log.contract import (
     ReadUpTo,
     Recorded,
     Request,
+    Resend,
     Result,
+    Sealed,
+    SealedClaim,
+    SealedMember,
     Stale,
     SweepReason,
     Swept,
@@ -34,10 +42,12 @@ from delivery_log.contract import (
     Verdict,
 )
 from delivery_log.memory.state import DeliveryRecord, EventRecord, MemoryState
-from schemas.identity import delivery_id, idempotency_key
+from schemas.identity import batch_key, delivery_id, idempotency_key
 
 _WAKE_AT_ONCE = 8
 _CALLS_KEPT = 1_000
+_PARKED_SECONDS = 30.0
+_PARKED_LOOKED_AT = 500
 
 
 class MemoryLedger:
@@ -127,11 +137,29 @@ class MemoryLedger:
     ) -> list[Verdict]:
         if token is not None and token in self._answered:
             return cast("list[Verdict]", self._answered[token])
-        verdicts = [self._begin(claim, owner, lease, ordered, key_memory) for claim in claims]
-        self._remember(token, verdicts)
-        return verdicts
+        looked = [self._look(claim, owner, lease, ordered, key_memory) for claim in claims]
+        may_go = Counter(claim.batch_id for claim, verdict in zip(claims, looked, strict=True) if verdict is None)
+        verdicts = [
+            self._limited(claim, may_go) if verdict is None else verdict
+            for claim, verdict in zip(claims, looked, strict=True)
+        ]
+        goes = Counter(claim.batch_id for claim, verdict in zip(claims, verdicts, strict=True) if verdict is None)
+        answers: list[Verdict] = []
+        for claim, verdict in zip(claims, verdicts, strict=True):
+            sealed_in = claim.batch_id if goes[claim.batch_id] > 1 else None
+            answers.append(self._go(claim, owner, lease, sealed_in) if verdict is None else verdict)
+        self._remember(token, answers)
+        return answers
 
-    def _begin(self, claim: Claim, owner: Owner, lease: float, ordered: bool, key_memory: float) -> Verdict:
+    def _limited(self, claim: Claim, may_go: Mapping[UUID | None, int]) -> Limited | None:
+        row = self.state.deliveries[claim.delivery_id]
+        alone = row.uncertain_since is not None or row.lease_owner is not None
+        most = 1 if alone else row.batch_limit
+        over = claim.batch_id is not None and most is not None and most < may_go[claim.batch_id]
+        return Limited(most) if over and most is not None else None
+
+    def _look(self, claim: Claim, owner: Owner, lease: float, ordered: bool, key_memory: float) -> Verdict | None:
+        """Why it does not go; None: it may."""
         row = self.state.deliveries.get(claim.delivery_id)
         now = self.state.clock()
         if row is None:
@@ -147,10 +175,12 @@ class MemoryLedger:
         ours_before = row.lease_owner == owner.name and (row.lease_epoch or 0) < owner.epoch
         if row.lease_until is not None and row.lease_until > now and not ours_before:
             return Leased((row.lease_until - now).total_seconds())
+        if row.batch_id is not None:
+            return Sealed(row.batch_id)
         if row.next_attempt_at is not None and row.next_attempt_at > now:
             remaining = (row.next_attempt_at - now).total_seconds()
             if remaining > 1.0:
-                row.blocked, row.published_hop = True, row.hop
+                row.blocked, row.published_hop, row.updated_at = True, row.hop, now
             return NotYet(remaining)
         if ordered and self._elder_unfinished(row):
             row.blocked = True
@@ -158,50 +188,163 @@ class MemoryLedger:
             return Blocked()
         if (row.organization_id, row.generation) != (claim.organization_id, claim.generation):
             return Changed(row.organization_id, row.generation)
-        lost = row.lease_owner is not None
-        uncertain_since = row.uncertain_since or (row.lease_started_at if lost else None)
-        unrepeatable: Unrepeatable | None = None
-        counted = row.counted + lost
-        if uncertain_since is not None:
-            if row.payload_hash != claim.payload_hash:
-                unrepeatable = Unrepeatable("content_changed", row.attempts, counted)
-            elif uncertain_since < now - timedelta(seconds=key_memory):
-                unrepeatable = Unrepeatable("key_forgotten", row.attempts, counted)
-        if lost and row.attempts:
-            self.state.attempts.setdefault(
-                (row.id, row.attempts),
-                AttemptRow(
-                    attempt=row.attempts,
-                    started_at=row.lease_started_at or now,
-                    duration_ms=None,
-                    http_status=None,
-                    outcome="unknown_outcome",
-                    counted=True,
-                    error_code=None,
-                    error_message=None,
-                    transaction_id=None,
-                ),
-            )
-        row.counted = counted
-        row.uncertain_since = uncertain_since
+        unsure_since = _unsure_since(row)
+        if unsure_since is None:
+            return None
+        if row.payload_hash != claim.payload_hash:
+            return self._unrepeatable(row, owner, lease, "content_changed")
+        if unsure_since < now - timedelta(seconds=key_memory):
+            return self._unrepeatable(row, owner, lease, "key_forgotten")
+        return None
+
+    def _unrepeatable(
+        self, row: DeliveryRecord, owner: Owner, lease: float, reason: Literal["content_changed", "key_forgotten"]
+    ) -> Unrepeatable:
+        self._lease(row, owner, lease)
+        return Unrepeatable(reason, row.attempts, row.counted)
+
+    def _go(self, claim: Claim, owner: Owner, lease: float, sealed_in: UUID | None) -> Go:
+        row = self.state.deliveries[claim.delivery_id]
+        self._lease(row, owner, lease)
+        row.payload_sample = row.payload_sample or claim.payload_sample
+        row.payload_hash, row.batch_id = claim.payload_hash, sealed_in
+        return self._begun(row, idempotency_key(row.id, row.generation) if sealed_in is None else batch_key(sealed_in))
+
+    def _lease(self, row: DeliveryRecord, owner: Owner, lease: float) -> None:
+        now = self.state.clock()
+        if row.lease_owner is not None:
+            # A lease that was never given back: that attempt's fate is unknown, and it counts.
+            if row.status != "delivered":
+                row.uncertain_since = _unsure_since(row)
+            row.counted += 1
+            if row.attempts:
+                self.state.attempts.setdefault(
+                    (row.id, row.attempts),
+                    AttemptRow(
+                        attempt=row.attempts,
+                        started_at=row.lease_started_at or now,
+                        duration_ms=None,
+                        http_status=None,
+                        outcome="unknown_outcome",
+                        counted=True,
+                        error_code=None,
+                        error_message=None,
+                        transaction_id=None,
+                    ),
+                )
         row.lease_owner, row.lease_epoch, row.lease_started_at = owner.name, owner.epoch, now
         row.lease_until = now + timedelta(seconds=lease)
-        row.published_hop, row.blocked, row.updated_at = row.hop, False, now
-        row.payload_sample = row.payload_sample or claim.payload_sample
-        if unrepeatable is not None:
-            return unrepeatable
-        key = idempotency_key(row.id, row.generation)
+        row.published_hop = row.hop if row.unfinished else row.published_hop
+        row.blocked, row.updated_at = False, now
+
+    def _begun(self, row: DeliveryRecord, key: UUID) -> Go:
+        now = self.state.clock()
         row.attempts += 1
-        row.payload_hash, row.idempotency_key = claim.payload_hash, str(key)
+        row.idempotency_key = str(key)
         return Go(
             attempt=row.attempts,
-            counted=counted,
+            counted=row.counted,
             idempotency_key=key,
             replays=row.replays,
             failing_for=None if row.first_failed_at is None else (now - row.first_failed_at).total_seconds(),
             to_deadline=self._to_deadline(row, now),
-            uncertain=uncertain_since is not None,
+            uncertain=row.uncertain_since is not None,
+            batch_id=row.batch_id,
         )
+
+    # ---- sealed batches
+
+    async def sealed_batch(self, batch_id: UUID) -> list[SealedMember]:
+        return [
+            SealedMember(request=self._request(row), organization_id=row.organization_id, generation=row.generation)
+            for row in self._members(batch_id)
+        ]
+
+    def _members(self, batch_id: UUID) -> list[DeliveryRecord]:
+        rows = (row for row in self.state.deliveries.values() if row.batch_id == batch_id)
+        return sorted(rows, key=lambda row: row.id.bytes)
+
+    async def begin_sealed(
+        self,
+        batch_id: UUID,
+        claims: Sequence[SealedClaim],
+        *,
+        owner: Owner,
+        lease: float,
+        key_memory: float,
+        token: UUID | None = None,
+    ) -> BatchVerdict:
+        if token is not None and token in self._answered:
+            return cast("BatchVerdict", self._answered[token])
+        answer = self._begin_sealed(batch_id, claims, owner, lease, key_memory)
+        self._remember(token, answer)
+        return answer
+
+    def _begin_sealed(
+        self, batch_id: UUID, claims: Sequence[SealedClaim], owner: Owner, lease: float, key_memory: float
+    ) -> BatchVerdict:
+        now, rows = self.state.clock(), self._members(batch_id)
+        unfinished = [row for row in rows if row.unfinished]
+        if not {claim.delivery_id for claim in claims} <= {row.id for row in rows}:
+            return Dissolved()  # somebody has dissolved it, or its members were answered meanwhile
+        leases = [
+            row.lease_until
+            for row in rows
+            if row.lease_until is not None
+            and row.lease_until > now
+            and not (row.lease_owner == owner.name and (row.lease_epoch or 0) < owner.epoch)
+        ]
+        if leases:
+            return Leased((max(leases) - now).total_seconds())
+        if not unfinished:
+            return Dissolved()
+        due = min(row.next_attempt_at or now for row in unfinished)
+        if due > now:
+            remaining = (due - now).total_seconds()
+            for row in unfinished if remaining > 1.0 else ():
+                row.blocked, row.published_hop, row.updated_at = True, row.hop, now
+            return NotYet(remaining)
+        unsure = [moment for row in rows if (moment := _unsure_since(row)) is not None]
+        claimed = {claim.delivery_id: claim for claim in claims}
+        changed = any(row.id not in claimed or claimed[row.id].payload_hash != row.payload_hash for row in rows)
+        moved = any(
+            (row.organization_id, row.generation) != (claimed[row.id].organization_id, claimed[row.id].generation)
+            for row in rows
+            if row.id in claimed
+        )
+        cancelled = any(row.status == "failed" and row.outcome in (None, "cancelled") for row in rows)
+        if not unsure and (changed or moved or cancelled):
+            for row in unfinished:
+                row.batch_id = None
+            return Dissolved(tuple(self._republish(row) for row in unfinished))
+        forgotten = bool(unsure) and min(unsure) < now - timedelta(seconds=key_memory)
+        for row in rows:
+            self._lease(row, owner, lease)
+        members = [self.state.deliveries[claim.delivery_id] for claim in claims]
+        if changed:
+            return Resend(tuple(Unrepeatable("content_changed", row.attempts, row.counted) for row in members))
+        if forgotten:
+            return Resend(tuple(Unrepeatable("key_forgotten", row.attempts, row.counted) for row in members))
+        return Resend(tuple(self._begun(row, batch_key(batch_id)) for row in members))
+
+    async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:
+        now = self.state.clock()
+        woken: list[Request] = []
+        for company, most in companies.items():
+            parked = sorted(
+                (
+                    row
+                    for row in self.state.deliveries.values()
+                    if (row.platform, row.company_id) == (platform, company)
+                    and row.unfinished
+                    and row.blocked
+                    and (row.next_attempt_at or now) <= now
+                    and (row.lease_until or now) <= now
+                ),
+                key=lambda row: row.seq,
+            )
+            woken += [self._republish(row) for row in parked[:most]]
+        return woken
 
     def _to_deadline(self, row: DeliveryRecord, now: datetime) -> float | None:
         if row.deadline_at is None or row.first_failed_at is None:
@@ -262,13 +405,19 @@ class MemoryLedger:
                 row.deadline_at = row.deadline_at or now + timedelta(seconds=deadline)
         if not (applies or ours):
             return Finished(applied=False, status=row.status, outcome=row.outcome, hop=row.hop)
-        if not result.fate_known:
+        if applies and result.settles:
+            row.uncertain_since = None
+        elif not result.fate_known:
             row.uncertain_since = row.uncertain_since or row.lease_started_at or now
         row.lease_owner = row.lease_epoch = row.lease_started_at = row.lease_until = None
         row.updated_at = now
         if not applies:
             return Finished(applied=False, status=row.status, outcome=row.outcome, hop=row.hop)
         row.error_code, row.error_message = result.error_code, result.error_message
+        if result.leaves:
+            row.batch_id = None
+        if result.batch_limit is not None:
+            row.batch_limit = min(row.batch_limit or result.batch_limit, result.batch_limit)
         if result.transaction_id is not None and result.transaction_id != row.transaction_id:
             # What was said of an earlier transaction is not said of this one.
             row.transaction_id, row.platform_status = result.transaction_id, None
@@ -317,7 +466,7 @@ class MemoryLedger:
             leased = row is not None and row.lease_until is not None and row.lease_until > now
             if row is None or leased or not row.unfinished or row.hop != one.hop:
                 continue
-            row.blocked, row.published_hop = True, row.hop
+            row.blocked, row.published_hop, row.updated_at = True, row.hop, now
             if one.delay > 0:
                 row.next_attempt_at = max(row.next_attempt_at or now, now + timedelta(seconds=one.delay))
 
@@ -378,7 +527,7 @@ class MemoryLedger:
         if row.published_hop < row.hop and row.published_at < now - timedelta(seconds=grace + row.publish_delay):
             return "unpublished"
         if row.blocked:
-            return "woken"
+            return "woken" if self._may_be_woken(row, ordered) else None
         if row.published_hop != row.hop:
             return None
         ages = [item.age for item in read_up_to if (item.platform, item.delay) == (row.platform, row.publish_delay)]
@@ -387,6 +536,15 @@ class MemoryLedger:
         # A delay that no retry topic has any more: nobody reads where its record was put.
         overdue = (row.next_attempt_at or row.published_at) < now - timedelta(seconds=grace)
         return "missing" if not ages and row.publish_delay > 0 and overdue else None
+
+    def _may_be_woken(self, row: DeliveryRecord, ordered: Sequence[str]) -> bool:
+        """Parked without a time, where order does not matter: whoever parked it wakes it as there is room. Where that
+        was lost, a company's eldest are found here."""
+        if row.platform in ordered or (row.next_attempt_at is not None and row.next_attempt_at >= row.updated_at):
+            return True
+        if row.updated_at >= self.state.clock() - timedelta(seconds=_PARKED_SECONDS):
+            return False
+        return sum(other.seq < row.seq for other in self._siblings(row)) < _PARKED_LOOKED_AT
 
     def _republish(self, row: DeliveryRecord) -> Request:
         row.hop += 1
@@ -424,3 +582,8 @@ class MemoryLedger:
             replays=row.replays,
             origin=event.origin,
         )
+
+
+def _unsure_since(row: DeliveryRecord) -> datetime | None:
+    """Since when an attempt of it may have had its effect."""
+    return row.uncertain_since or (row.lease_started_at if row.lease_owner is not None else None)

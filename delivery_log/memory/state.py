@@ -66,6 +66,8 @@ class DeliveryRecord:
     lease_epoch: int | None = None
     lease_started_at: datetime | None = None
     lease_until: datetime | None = None
+    batch_id: UUID | None = None
+    batch_limit: int | None = None
 
     @property
     def unfinished(self) -> bool:

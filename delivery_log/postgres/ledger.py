@@ -1,23 +1,23 @@
 """The delivery ledger in PostgreSQL: each method is one statement (`delivery_log/sql/`), built and read here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from delivery_log.contract import (
     AlreadyDone,
     Arrival,
+    BatchVerdict,
     Blocked,
     Busy,
     Cancelled,
     Changed,
     Claim,
     Finished,
-    Go,
     Leased,
+    Limited,
     Mismatch,
     NotYet,
-    Origin,
     Owner,
     Parked,
     Progress,
@@ -25,14 +25,19 @@ from delivery_log.contract import (
     Recorded,
     Request,
     Result,
+    Sealed,
+    SealedClaim,
+    SealedMember,
     Stale,
     Swept,
     Unknown,
     Unrepeatable,
     Verdict,
 )
+from delivery_log.postgres.batches import begin_sealed, sealed_batch, wake_parked
 from delivery_log.postgres.database import Database, sql
-from schemas.identity import delivery_id, idempotency_key
+from delivery_log.postgres.rows import go, origin, request
+from schemas.identity import batch_key, delivery_id, idempotency_key
 from schemas.trace import trace_id
 
 _RECORD_EVENTS = sql("record_events")
@@ -136,14 +141,14 @@ class PostgresLedger:
             return None
         if row["known_hash"] != arrival.content_hash:
             return Recorded("conflict")
-        same_record = _origin(row) == arrival.origin
+        same_record = origin(row) == arrival.origin
         requests = tuple(unfinished.get(arrival.event_id, ()))
         return Recorded("redelivered" if same_record else "duplicate", requests, row["reason"])
 
     async def _unfinished_requests(self, event_ids: list[UUID]) -> dict[UUID, list[Request]]:
         requests: dict[UUID, list[Request]] = {}
         for row in await self._database.fetch(_UNFINISHED_REQUESTS, event_ids):
-            requests.setdefault(row["event_id"], []).append(_request(row, row))
+            requests.setdefault(row["event_id"], []).append(request(row, row))
         return requests
 
     async def confirm_published(self, records: Sequence[tuple[UUID, int]]) -> None:
@@ -177,6 +182,8 @@ class PostgresLedger:
             lease,
             ordered,
             key_memory,
+            [claim.batch_id for claim in claims],
+            [None if claim.batch_id is None else str(batch_key(claim.batch_id)) for claim in claims],
         )
         return [_verdict(row, key) for row, key in zip(rows, keys, strict=True)]
 
@@ -210,11 +217,15 @@ class PostgresLedger:
             owner.epoch,
             deadline,
             ordered,
+            [result.batch_id for result in results],
+            [result.leaves for result in results],
+            [result.batch_limit for result in results],
+            [result.settles for result in results],
         )
         finished: dict[int, Any] = {}
         woken: dict[tuple[UUID, str], list[Request]] = {}
-        for request in await self._with_bodies([row for row in rows if row["kind"] == "woken"]):
-            woken.setdefault((request.company_id, request.platform), []).append(request)
+        for sibling in await self._with_bodies([row for row in rows if row["kind"] == "woken"]):
+            woken.setdefault((sibling.company_id, sibling.platform), []).append(sibling)
         busy = set()
         for row in rows:
             if row["kind"] == "finished":
@@ -242,6 +253,25 @@ class PostgresLedger:
                 )
             )
         return answers
+
+    async def sealed_batch(self, batch_id: UUID) -> list[SealedMember]:
+        return await sealed_batch(self._database, batch_id)
+
+    async def begin_sealed(
+        self,
+        batch_id: UUID,
+        claims: Sequence[SealedClaim],
+        *,
+        owner: Owner,
+        lease: float,
+        key_memory: float,
+        token: UUID | None = None,
+    ) -> BatchVerdict:
+        bodies = self._with_bodies
+        return await begin_sealed(self._database, bodies, batch_id, claims, owner, lease, key_memory, token or uuid4())
+
+    async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:
+        return await self._with_bodies(await wake_parked(self._database, platform, companies))
 
     async def park(self, waiting: Sequence[Parked]) -> None:
         ordered = sorted(waiting, key=lambda one: one.delivery_id)
@@ -302,22 +332,7 @@ class PostgresLedger:
         events = {
             row["id"]: row for row in await self._database.fetch(_EVENT_BODIES, [row["event_id"] for row in rows])
         }
-        return [_request(row, events[row["event_id"]]) for row in rows if row["event_id"] in events]
-
-
-def _request(row: Any, event: Any) -> Request:
-    return Request(
-        delivery_id=row["id"],
-        event_id=row["event_id"],
-        company_id=row["company_id"],
-        platform=row["platform"],
-        hop=row["hop"],
-        body=event["body"],
-        traceparent=row["traceparent"],
-        attempt=row["attempts"],
-        replays=row["replays"],
-        origin=_origin(event),
-    )
+        return [request(row, events[row["event_id"]]) for row in rows if row["event_id"] in events]
 
 
 def _storable(text: str | None) -> str | None:
@@ -327,28 +342,21 @@ def _storable(text: str | None) -> str | None:
     return text.replace("\0", "").encode(errors="replace").decode()
 
 
-def _origin(row: Any) -> Origin | None:
-    return None if row["topic"] is None else Origin(row["topic"], row["partition"], row["offset"])
-
-
 def _verdict(row: Any, key: UUID) -> Verdict:
     verdict = row["verdict"]
     if verdict == "go":
-        return Go(
-            attempt=row["attempt"],
-            counted=row["counted"],
-            idempotency_key=key,
-            replays=row["replays"],
-            failing_for=row["failing_for"],
-            to_deadline=row["to_deadline"],
-            uncertain=row["uncertain"],
-        )
+        sealed_in = row["sealed_in"]
+        return go(row, key if sealed_in is None else batch_key(sealed_in), sealed_in)
     if verdict == "busy":
         return Leased(_BUSY_SECONDS)
     if verdict == "leased":
         return Leased(max(row["remaining"], 0.0))
     if verdict == "not_yet":
         return NotYet(max(row["remaining"], 0.0))
+    if verdict == "sealed":
+        return Sealed(row["row_batch_id"])
+    if verdict == "limited":
+        return Limited(row["most"])
     if verdict == "changed":
         return Changed(row["current_organization_id"], row["current_generation"])
     if verdict in ("content_changed", "key_forgotten"):

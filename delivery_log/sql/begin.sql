@@ -1,16 +1,22 @@
 -- Leases what may go. $9 token, $10 owner, $11 epoch, $12 lease s, $13 ordered, $14 key memory s.
+-- Claims of one batch that may go are sealed in it, where there are two of them at least.
 -- A row that somebody else has locked is not waited for: it would hold up all others of the call.
 with claim as materialized (
     select * from unnest(
-        $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[]
+        $1::uuid[], $2::integer[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::text[], $8::text[],
+        $15::uuid[], $16::text[]
     ) with ordinality
-        as c (id, hop, content_hash, organization_id, generation, payload_hash, payload_sample, idempotency_key, ord)
+        as c (id, hop, content_hash, organization_id, generation, payload_hash, payload_sample, idempotency_key,
+              batch_id, batch_key, ord)
 ),
 locked as materialized (
     select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update skip locked
 ),
-judged as materialized (
-    select c.ord, c.id, d.platform, c.payload_hash, c.payload_sample, c.idempotency_key,
+looked as materialized (
+    select c.ord, c.id, d.platform, c.payload_hash, c.payload_sample, c.idempotency_key, c.batch_id, c.batch_key,
+           d.batch_id as row_batch_id,
+           -- What may have had its effect alone goes again alone, under its own key.
+           case when d.uncertain_since is not null or d.lease_owner is not null then 1 else d.batch_limit end as most,
            d.attempts, d.counted, d.replays, d.first_failed_at, d.deadline_at, d.uncertain_since,
            d.lease_owner, d.lease_started_at, d.lease_until, d.next_attempt_at,
            d.organization_id as current_organization_id, d.generation as current_generation,
@@ -28,6 +34,7 @@ judged as materialized (
                when d.status = 'failed' then 'cancelled'
                when d.hop <> c.hop then 'stale'
                when d.lease_until > now() and not (d.lease_owner = $10 and d.lease_epoch < $11) then 'leased'
+               when d.batch_id is not null then 'sealed'
                when d.next_attempt_at > now() then 'not_yet'
                when $13 and exists (
                    select from impact_deliveries elder
@@ -40,9 +47,27 @@ judged as materialized (
                when coalesce(d.uncertain_since, case when d.lease_owner is not null then d.lease_started_at end)
                    < now() - make_interval(secs => $14) then 'key_forgotten'
                else 'go'
-           end as verdict
+           end as first_verdict
     from claim c
     left join locked d on d.id = c.id
+),
+judged as materialized (
+    select i.*,
+           case
+               when i.repeated then i.row_batch_id
+               when i.verdict = 'go' and i.batch_id is not null
+                   and count(*) filter (where i.verdict = 'go') over (partition by i.batch_id) > 1 then i.batch_id
+           end as sealed_in
+    from (
+        select l.*,
+               case
+                   when l.first_verdict = 'go' and l.batch_id is not null and not l.repeated
+                       and l.most < count(*) filter (where l.first_verdict = 'go') over (partition by l.batch_id)
+                       then 'limited'
+                   else l.first_verdict
+               end as verdict
+        from looked l
+    ) i
 ),
 begun as (
     update impact_deliveries d
@@ -55,7 +80,11 @@ begun as (
         lease_until = now() + make_interval(secs => $12),
         payload_hash = case when j.verdict = 'go' then j.payload_hash else d.payload_hash end,
         payload_sample = coalesce(d.payload_sample, j.payload_sample::jsonb),
-        idempotency_key = case when j.verdict = 'go' then j.idempotency_key else d.idempotency_key end,
+        idempotency_key = case
+            when j.verdict <> 'go' then d.idempotency_key
+            when j.sealed_in is null then j.idempotency_key
+            else j.batch_key end,
+        batch_id = case when j.verdict = 'go' then j.sealed_in else d.batch_id end,
         published_hop = d.hop, blocked = false, token = $9, updated_at = now()
     from judged j
     where d.id = j.id and j.verdict in ('go', 'content_changed', 'key_forgotten') and not j.repeated
@@ -76,7 +105,7 @@ lost as (
         and j.attempts > 0
     on conflict (delivery_id, attempt) do nothing
 )
-select j.verdict, j.replays, j.current_organization_id, j.current_generation,
+select j.verdict, j.replays, j.most, j.sealed_in, j.row_batch_id, j.current_organization_id, j.current_generation,
        j.attempts + case when j.verdict = 'go' and not j.repeated then 1 else 0 end as attempt,
        j.counted + case when j.lease_owner is not null and not j.repeated then 1 else 0 end as counted,
        j.uncertain_since is not null or (j.lease_owner is not null and not j.repeated) as uncertain,

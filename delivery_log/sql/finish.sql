@@ -1,17 +1,26 @@
--- Writes what attempts ended with. $15 token, $16 owner, $17 epoch, $18 deadline s, $19 ordered.
+-- Writes what attempts ended with. $15 token, $16 owner, $17 epoch, $18 deadline s, $19 ordered. $20 to $23 batches.
 -- An acceptance is written whichever attempt it belongs to; all else only where the attempt is the row's last and the
 -- lease is ours. Returns a row a result (kind 'finished'; 'busy': somebody has the row locked, ask again), then the
 -- siblings woken (kind 'woken'), without bodies: an answer stays small, so that no stopped client holds locks by it.
 with result as materialized (
     select * from unnest(
         $1::uuid[], $2::integer[], $3::text[], $4::boolean[], $5::text[], $6::float8[], $7::boolean[],
-        $8::timestamptz[], $9::float8[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::boolean[]
+        $8::timestamptz[], $9::float8[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::boolean[],
+        $20::uuid[], $21::boolean[], $22::integer[], $23::boolean[]
     ) with ordinality
         as r (id, attempt, attempt_outcome, counts, what_next, delay, fate_known,
-              started_at, duration_ms, http_status, error_code, error_msg, transaction_id, mocked, ord)
+              started_at, duration_ms, http_status, error_code, error_msg, transaction_id, mocked,
+              batch_id, leaves, batch_limit, settles, ord)
 ),
 locked as materialized (
     select * from impact_deliveries where id = any($1::uuid[]) order by id for no key update skip locked
+),
+-- A batch is written whole or not at all: half of it would be another batch under the same key.
+torn as materialized (
+    select distinct r.batch_id
+    from result r
+    where r.batch_id is not null and not exists (select from locked l where l.id = r.id)
+      and exists (select from impact_deliveries d where d.id = r.id)
 ),
 judged as materialized (
     select r.*, d.company_id, d.platform, d.status, d.outcome, d.hop, d.payload_hash, d.idempotency_key,
@@ -25,6 +34,7 @@ judged as materialized (
            end as applies
     from result r
     join locked d on d.id = r.id
+    where r.batch_id is null or r.batch_id not in (select t.batch_id from torn t)
 ),
 changed as (
     update impact_deliveries d
@@ -68,9 +78,11 @@ changed as (
                 then coalesce(d.deadline_at, now() + make_interval(secs => $18))
             else d.deadline_at end,
         uncertain_since = case
-            when j.applies and j.what_next = 'delivered' then null
+            when j.applies and (j.what_next = 'delivered' or j.settles) then null
             when j.fate_known then d.uncertain_since
             else coalesce(d.uncertain_since, d.lease_started_at, now()) end,
+        batch_id = case when j.applies and j.leaves then null else d.batch_id end,
+        batch_limit = case when j.applies then least(d.batch_limit, j.batch_limit) else d.batch_limit end,
         lease_owner = null, lease_epoch = null, lease_started_at = null, lease_until = null,
         token = $15, updated_at = now()
     from judged j
@@ -78,9 +90,9 @@ changed as (
 ),
 written as (
     insert into delivery_attempts as a (delivery_id, attempt, started_at, duration_ms, http_status, outcome, counted,
-        error_code, error_msg, transaction_id, payload_hash, idempotency_key)
+        error_code, error_msg, transaction_id, payload_hash, idempotency_key, batch_id)
     select j.id, j.attempt, coalesce(j.started_at, now()), j.duration_ms, j.http_status, j.attempt_outcome, j.counts,
-           j.error_code, j.error_msg, j.transaction_id, j.payload_hash, j.idempotency_key
+           j.error_code, j.error_msg, j.transaction_id, j.payload_hash, j.idempotency_key, j.batch_id
     from judged j
     where j.attempt > 0
     -- An answer after "unknown outcome" adds what it says and lifts nothing, an acceptance neither: the next attempt was
@@ -136,7 +148,8 @@ from judged j
 union all
 select 'busy', r.ord, null, r.id, null, null, null, null, null, null, null, null, null, null
 from result r
-where not exists (select from locked l where l.id = r.id) and exists (select from impact_deliveries d where d.id = r.id)
+where r.batch_id in (select t.batch_id from torn t)
+   or not exists (select from locked l where l.id = r.id) and exists (select from impact_deliveries d where d.id = r.id)
 union all
 select 'woken', null, w.seq, w.id, w.event_id, w.company_id, w.platform, w.hop, w.attempts, w.replays, w.traceparent,
        null, null, null

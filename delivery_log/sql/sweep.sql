@@ -48,15 +48,15 @@ head as (
 ),
 -- Additive platforms: any row can move.
 loose as (
-    select drawn.id
+    select drawn.id, row_number() over (partition by n.platform, drawn.company_id order by drawn.seq) as place
     from named n
     cross join turn t
     cross join lateral (
-        (select d.id from impact_deliveries d
+        (select d.id, d.company_id, d.seq from impact_deliveries d
          where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id >= t.lot
          order by d.company_id, d.seq limit 10000)
         union all
-        (select d.id from impact_deliveries d
+        (select d.id, d.company_id, d.seq from impact_deliveries d
          where d.status in ('pending', 'retrying') and d.platform = n.platform and d.company_id < t.lot
          order by d.company_id, d.seq limit 10000)
     ) drawn
@@ -68,7 +68,13 @@ idle as materialized (
                when d.lease_owner is not null then 'lease_ended'
                when d.published_hop < d.hop and d.published_at < now() - make_interval(secs => $5 + d.publish_delay)
                    then 'unpublished'
-               when d.blocked then 'woken'
+               when d.blocked and (
+                   d.platform = any($4::text[]) or d.next_attempt_at >= d.updated_at
+                   -- Parked without a time, where order does not matter: whoever parked it wakes it as there is room.
+                   -- Where that was lost, a company's eldest are found here, so that a backlog does not go in circles.
+                   or d.updated_at < now() - interval '30 seconds' and turned_up.place <= 500
+               ) then 'woken'
+               when d.blocked then null
                when d.published_hop = d.hop and exists (
                    select from read_up_to r
                    where r.platform = d.platform and r.delay = d.publish_delay
@@ -81,9 +87,9 @@ idle as materialized (
                        select from read_up_to r where r.platform = d.platform and r.delay = d.publish_delay
                    ) then 'missing'
            end as reason
-    from impact_deliveries d
-    where d.id in (select id from head union all select id from loose)
-      and d.status in ('pending', 'retrying')
+    from (select id, 1 as place from head union all select id, place from loose) turned_up
+    join impact_deliveries d on d.id = turned_up.id
+    where d.status in ('pending', 'retrying')
       and (d.lease_until is null or d.lease_until <= now())
       and (d.next_attempt_at is null or d.next_attempt_at <= now())
     union all

@@ -13,6 +13,7 @@ from delivery_log.postgres.ledger import PostgresLedger
 from delivery_log.postgres.migrations import migrate
 
 _TIMES = (
+    "updated_at",
     "published_at",
     "next_attempt_at",
     "first_failed_at",
