@@ -90,7 +90,7 @@ class _KeepsEnding(Exception):
 
 async def _run(settings: Settings, wanted: Sequence[str], count: int) -> int:
     stop = asyncio.Event()
-    await check_start(settings, wanted)
+    await check_start(settings)
     with tempfile.TemporaryDirectory(prefix="impact-in-worker-") as name:
         directory = Path(name)
         (directory / "metrics").mkdir()

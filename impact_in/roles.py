@@ -1,7 +1,7 @@
 """A worker's roles, put together: which contracts each is given, and how a record goes through it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import uuid4
 from zlib import crc32
 
@@ -23,25 +23,15 @@ from guards.contract import SeenBefore
 from guards.quota_contract import Attempts, Limits, Quotas
 from guards.share import SharedOrLocal
 from impact_in.recent_requests import RecentRequests
+from impact_in.role_names import INGEST, deliver_role
 from schemas.durations import format_duration
 from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
 from streams.retry_waiter import RetryWaiter
 from streams.role import IN_HAND, Role, RoleSettings
 
-INGEST = "ingest"
-
 # Records of a platform that wait in memory, or are in work; the engine bounds those in flight.
 _IN_MEMORY = 2_000
-
-
-def deliver_role(platform: str) -> str:
-    return f"deliver:{platform}"
-
-
-def role_names(platforms: Iterable[str]) -> list[str]:
-    """What `--role` takes where these platforms are enabled."""
-    return [INGEST, *(deliver_role(platform) for platform in platforms)]
 
 
 class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,9 +34,10 @@ from impact_in import roles as composition
 from impact_in.errors import StartError
 from impact_in.health import HealthThread, Patience, TcpAddress
 from impact_in.holding import Holding
+from impact_in.needed_topics import needed_topics
 from impact_in.observers import LogObserver, MetricsObserver, Observers
-from impact_in.operations.topics import missing_topics, partition_counts
 from impact_in.platforms import build_connectors
+from impact_in.role_names import INGEST, role_names
 from impact_in.roles import RoleNeeds, RunningRole
 from impact_in.settings import Settings
 from impact_in.vitals import TroubleCount, Vitals
@@ -67,9 +68,9 @@ def run_worker(
         return runner.run(_run(settings, wanted, place or Place(), patience or Patience()))
 
 
-async def check_start(settings: Settings, wanted: Sequence[str]) -> None:
-    """Whether these roles could start: raises what `run_worker` would raise for servers, topics and tables."""
-    await _topics(settings, wanted)
+async def check_start(settings: Settings) -> None:
+    """Whether a worker could start: raises what `run_worker` would raise for servers, topics and tables."""
+    await needed_topics(settings)
     async with await Database.open(settings.database_url, application="worker") as database:
         await _check_migrated(database)
 
@@ -81,8 +82,8 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
         connectors = build_connectors(settings)
         for connector in connectors.values():
             stack.push_async_callback(connector.close)
-        names = list(wanted) or composition.role_names(connectors)
-        partitions = await _topics(settings, names)
+        names = list(wanted) or role_names(connectors)
+        partitions = await needed_topics(settings)
         database = await stack.enter_async_context(await Database.open(settings.database_url, application="worker"))
         await _check_migrated(database)
         ledger = PostgresLedger(database)
@@ -213,21 +214,8 @@ def _address(settings: Settings) -> TcpAddress | None:
     return None if settings.worker_port == 0 else TcpAddress(settings.host, settings.worker_port)
 
 
-async def _topics(settings: Settings, names: Sequence[str]) -> dict[str, int]:
-    """Partition counts of the topics that these roles need. Raises StartError naming one that is missing."""
-    topics = settings.topics
-    needed = [topics.metrics, topics.metrics_dlt]
-    for platform in settings.platforms:
-        needed += [topics.deliveries(platform), topics.deliveries_dlt(platform)]
-        needed += [topics.retry(platform, delay) for delay in settings.retry.topics()]
-    missing = await missing_topics(settings.kafka, needed)
-    if missing:
-        raise StartError(f"topic {missing[0]} is missing; run `impact-in topics`")
-    return await partition_counts(settings.kafka, needed)
-
-
 def _build(needs: RoleNeeds, name: str) -> RunningRole:
-    if name == composition.INGEST:
+    if name == INGEST:
         return composition.ingest(needs)
     return composition.deliver(needs, name.partition(":")[2])
 

@@ -1,6 +1,7 @@
 # ruff: noqa: PLC0415 - imports stand in the commands, so that --help need not wait for them
 """`demo`, `up`, `down`, `worker`, `gateway`, `simulate`: what runs until it is told to stop."""
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -96,15 +97,20 @@ def worker(
     processes: Annotated[int, typer.Option(min=1, max=64, help="How many processes share the work.")] = 1,
 ) -> int:
     """Take events from Kafka and deliver them, until SIGTERM. Several workers share the work."""
-    from impact_in.processes import run_processes
-    from impact_in.roles import role_names
-    from impact_in.worker import run_worker
+    from impact_in.needed_topics import needed_topics
+    from impact_in.role_names import role_names
 
     settings = prepare("kafka", "database", "redis", "platforms", "worker", quiet=False)
     known = role_names(settings.platforms)
     for name in role or ():
         if name not in known:
             raise UsageError(f"--role {name}: no such role here, it takes {', '.join(known)}")
+    # Before what takes a second to load, and five on a busy machine: whoever misses a topic is told soon.
+    asyncio.run(needed_topics(settings))
+
+    from impact_in.processes import run_processes
+    from impact_in.worker import run_worker
+
     if processes > 1:
         return run_processes(settings, role or [], processes)
     return run_worker(settings, role or [])
