@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiokafka
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -30,13 +31,22 @@ def _partition(key: bytes | None, partitions: list[int], available: list[int]) -
     return partitions[_hash(key) % len(partitions)]
 
 
+class _Enqueued(NamedTuple):
+    """A topic's records of one call: those on their way, those too large, and what kept the rest back."""
+
+    confirmations: list[tuple[OutgoingRecord, asyncio.Future[Any]]]
+    refused: list[OutgoingRecord]
+    failure: BaseException | None
+
+
 class KafkaPublisher:
     """One producer. Confirmed means: by all in-sync replicas. aiokafka has one request in the air a partition, so that
-    its own retries keep the order; the lock keeps the order of calls while a call waits for room."""
+    its own retries keep the order; a topic's lock keeps the order of calls while a call waits for room, or for a topic
+    that is missing. Nobody waits for a topic that he has no record for."""
 
     def __init__(self, producer: Any) -> None:
         self._producer = producer
-        self._enqueue = asyncio.Lock()
+        self._enqueueing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
     async def open(cls, connection: KafkaConnection, *, client_id: str = "impact-in") -> Self:
@@ -68,22 +78,16 @@ class KafkaPublisher:
 
     async def _send(self, records: Sequence[OutgoingRecord]) -> list[OutgoingRecord]:
         """Those that were refused for their size; all others are confirmed. Raises PublishFailed."""
-        confirmations: list[tuple[OutgoingRecord, asyncio.Future[Any]]] = []
-        failure: BaseException | None = None
-        refused: list[OutgoingRecord] = []
-        async with self._enqueue:
-            for record in records:
-                try:
-                    future = await self._producer.send(
-                        record.topic, value=record.value, key=record.key, headers=record.headers
-                    )
-                except MessageSizeTooLargeError:
-                    refused.append(record)
-                except (KafkaError, OSError) as error:
-                    failure = error
-                    break
-                else:
-                    confirmations.append((record, future))
+        of_topic: dict[str, list[OutgoingRecord]] = {}
+        for record in records:
+            of_topic.setdefault(record.topic, []).append(record)
+        if len(of_topic) == 1:
+            enqueued = [await self._enqueue(records)]
+        else:
+            enqueued = await asyncio.gather(*(self._enqueue(some) for some in of_topic.values()))
+        confirmations = [one for each in enqueued for one in each.confirmations]
+        refused = [record for each in enqueued for record in each.refused]
+        failure = next((each.failure for each in enqueued if each.failure is not None), None)
         results = await asyncio.gather(*(future for _, future in confirmations), return_exceptions=True)
         for (record, _), result in zip(confirmations, results, strict=True):
             if isinstance(result, MessageSizeTooLargeError):
@@ -93,6 +97,23 @@ class KafkaPublisher:
         if failure is not None:
             raise PublishFailed(f"the broker did not confirm ({type(failure).__name__})") from failure
         return refused
+
+    async def _enqueue(self, records: Sequence[OutgoingRecord]) -> _Enqueued:
+        """Records of one topic."""
+        enqueued = _Enqueued([], [], None)
+        async with self._enqueueing[records[0].topic]:
+            for record in records:
+                try:
+                    future = await self._producer.send(
+                        record.topic, value=record.value, key=record.key, headers=record.headers
+                    )
+                except MessageSizeTooLargeError:
+                    enqueued.refused.append(record)
+                except (KafkaError, OSError) as error:
+                    return enqueued._replace(failure=error)
+                else:
+                    enqueued.confirmations.append((record, future))
+        return enqueued
 
     async def close(self) -> None:
         """Flushes what is under way, for at most ten seconds."""
