@@ -8,11 +8,11 @@ from zlib import crc32
 import msgspec
 
 from connectors.contract import Connector
-from delivery.dispatcher import KeyedDispatcher
 from delivery.engine import DeliveryEngine, EngineSettings
 from delivery.gate import Gate
 from delivery.holding import Holds
 from delivery.ingest import Ingest, IngestPipeline
+from delivery.intake import Intake
 from delivery.observer import Observer, Trouble
 from delivery.ports import IncomingRecord
 from delivery.publication import Publication
@@ -29,9 +29,6 @@ from schemas.topics import INGEST_GROUP, Topics, deliver_group, retry_group
 from streams.connection import KafkaConnection
 from streams.retry_waiter import RetryWaiter
 from streams.role import IN_HAND, Role, RoleSettings
-
-# Records of a platform that wait in memory, or are in work; the engine bounds those in flight.
-_IN_MEMORY = 2_000
 
 
 class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,39 +188,20 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         settings=needs.engine,
     )
 
-    async def handle(record: IncomingRecord) -> None:
-        await engine.deliver(record)
-        role.done(record)
-
-    def on_defect(record: IncomingRecord, error: Exception) -> None:
-        # The row is in the ledger, unfinished: the sweeper publishes it again. Holding the ack back would only stop
-        # the partition behind it.
-        needs.observer.notice(Trouble("deliver", type(error).__name__))
-        role.done(record)
-
-    dispatcher: KeyedDispatcher[IncomingRecord] = KeyedDispatcher(
-        handle, on_defect, in_flight=_IN_MEMORY, waiting=_IN_MEMORY, share=_IN_MEMORY // 4
+    intake = Intake(
+        engine,
+        ordered=connector.ordering == "keyed",
+        done=lambda record: role.done(record),
+        on_defect=lambda error: needs.observer.notice(Trouble("deliver", type(error).__name__)),
     )
-
-    async def accept(record: IncomingRecord) -> None:
-        key = record.key if connector.ordering == "keyed" else None
-        if not await dispatcher.submit(key, record):
-            # The company has its share of memory: what is over waits in the ledger, so that others get their turn.
-            await engine.park(record)
-            role.done(record)
-
-    async def drain(seconds: float) -> None:
-        await dispatcher.drain(seconds)
-        await dispatcher.close()
-
     topic = needs.topics.deliveries(platform)
     role = Role(
         group=deliver_group(platform),
         topic=topic,
         connection=needs.connection,
         settings=_settings(needs, topic, member),
-        accept=accept,
-        drain=drain,
+        accept=intake.accept,
+        drain=intake.drain,
     )
     waiter = RetryWaiter(
         connection=needs.connection,

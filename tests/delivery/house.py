@@ -19,9 +19,9 @@ from connectors.contract import (
     Uncertain,
 )
 from connectors.recording import RecordingConnector, Scripted
-from delivery.dispatcher import KeyedDispatcher
 from delivery.engine import DeliveryEngine, EngineSettings
 from delivery.ingest import Ingest, IngestPipeline
+from delivery.intake import Intake
 from delivery.ports import IncomingRecord
 from delivery.publication import Publication
 from delivery.sweeper import Sweeper, SweptPlatform
@@ -180,14 +180,15 @@ class Worker:
             settings=EngineSettings(lease=60.0, request_timeout=30.0, key_memory=900.0),
         )
 
-        async def handle(record: IncomingRecord) -> None:
-            await engine.deliver(record)
-            consumer.ack(record)
-
-        dispatcher = KeyedDispatcher(handle, lambda _, error: self.house.defects.append(error))
+        intake = Intake(
+            engine,
+            ordered=platform.ordering == "keyed",
+            done=consumer.ack,
+            on_defect=self.house.defects.append,
+            in_memory=12,  # so few that a company's share is soon full
+        )
         while True:
-            record = await consumer.next()
-            await dispatcher.submit(record.key if platform.ordering == "keyed" else None, record)
+            await intake.accept(await consumer.next())
 
     async def _guarded(self, coroutine: Any) -> None:
         try:
