@@ -31,7 +31,7 @@ class DeliveryRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 def request_record(request: Request, topics: Topics, *, original_timestamp: float | None = None) -> OutgoingRecord:
     """The request for the platform's topic; key: the company, so that its records share a partition."""
-    origin = request.origin
+    origin, failed_at = request.origin, request.first_failed_at
     return OutgoingRecord(
         topics.deliveries(request.platform),
         str(request.company_id).encode(),
@@ -49,6 +49,8 @@ def request_record(request: Request, topics: Topics, *, original_timestamp: floa
                 headers.ORIGINAL_PARTITION: None if origin is None else origin.partition,
                 headers.ORIGINAL_OFFSET: None if origin is None else origin.offset,
                 headers.ORIGINAL_TIMESTAMP: None if original_timestamp is None else _timestamp(original_timestamp),
+                # The record before this one said it, and is gone.
+                headers.FIRST_FAILED_AT: None if failed_at is None else headers.rfc3339(failed_at),
                 headers.TRACEPARENT: request.traceparent,
             }
         ),

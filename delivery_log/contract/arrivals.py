@@ -1,5 +1,6 @@
 """Events on their way in, and the delivery requests that they lead to."""
 
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -20,6 +21,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0
     replays: int = 0
     origin: "Origin | None" = None
+    first_failed_at: datetime | None = None
+    """Its first counted failure, for people to read: no clock to compare with."""
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -581,6 +581,7 @@ class MemoryLedger:
             attempt=row.attempts,
             replays=row.replays,
             origin=event.origin,
+            first_failed_at=row.first_failed_at,
         )
 
 

@@ -18,6 +18,7 @@ def request(row: Any, event: Any) -> Request:
         attempt=row["attempts"],
         replays=row["replays"],
         origin=origin(event),
+        first_failed_at=row["first_failed_at"],
     )
 
 

@@ -73,7 +73,7 @@ lost as (
         and l.attempts > 0
     on conflict (delivery_id, attempt) do nothing
 )
-select l.id, l.event_id, l.company_id, l.platform, l.traceparent, l.attempts, l.replays, j.verdict,
+select l.id, l.event_id, l.company_id, l.platform, l.traceparent, l.first_failed_at, l.attempts, l.replays, j.verdict,
        l.hop + case when l.batch_id is null then 0 else 1 end as hop,
        -- Freed now, or by this very call before its reply was lost.
        l.unfinished and (l.batch_id = $1 or l.batch_id is null and l.repeated) as is_freed,

@@ -127,11 +127,13 @@ woken as (
     set blocked = false, hop = d.hop + 1, published_at = now(), publish_delay = 0, token = $15, updated_at = now()
     from candidate c
     where d.id = c.id
-    returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq
+    returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent,
+              d.first_failed_at, d.seq
 )
 select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event_id, j.company_id, j.platform,
        j.hop + case when j.applies and j.what_next <> 'delivered' and not j.repeated then 1 else 0 end as hop,
        null::integer as attempts, null::integer as replays, null::text as traceparent,
+       null::timestamptz as first_failed_at,
        -- A repeated call finds what it had written.
        (j.applies or j.repeated) as applied,
        case
@@ -146,12 +148,12 @@ select 'finished' as kind, j.ord, null::bigint as seq, j.id, null::uuid as event
            else 'dead' end as outcome
 from judged j
 union all
-select 'busy', r.ord, null, r.id, null, null, null, null, null, null, null, null, null, null
+select 'busy', r.ord, null, r.id, null, null, null, null, null, null, null, null, null, null, null
 from result r
 where r.batch_id in (select t.batch_id from torn t)
    or not exists (select from locked l where l.id = r.id) and exists (select from impact_deliveries d where d.id = r.id)
 union all
 select 'woken', null, w.seq, w.id, w.event_id, w.company_id, w.platform, w.hop, w.attempts, w.replays, w.traceparent,
-       null, null, null
+       w.first_failed_at, null, null, null
 from woken w
 order by kind, ord, seq

@@ -113,7 +113,7 @@ from chosen c
 where d.id = c.id
   and (c.reason = 'unannounced' and d.unannounced
        or d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until <= now()))
-returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq, c.reason,
-          d.error_code, d.error_msg,
+returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.first_failed_at,
+          d.seq, c.reason, d.error_code, d.error_msg,
           (select a.outcome from delivery_attempts a where a.delivery_id = d.id order by a.attempt desc limit 1)
               as last_outcome

@@ -17,4 +17,5 @@ update impact_deliveries d
 set blocked = false, hop = d.hop + 1, published_at = now(), publish_delay = 0, token = $4, updated_at = now()
 from chosen c
 where d.id = c.id
-returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.seq
+returning d.id, d.event_id, d.company_id, d.platform, d.hop, d.attempts, d.replays, d.traceparent, d.first_failed_at,
+          d.seq

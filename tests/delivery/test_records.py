@@ -159,6 +159,13 @@ def test_the_first_failure_is_kept_and_the_last_replaced() -> None:
     assert "ii-error-message" not in found
 
 
+def test_a_request_published_again_says_since_when_it_fails() -> None:
+    again = request_record(request(first_failed_at=NOW - timedelta(hours=1)), TOPICS)
+    found = headers.read_headers(retried(read(consumed(again))).headers)
+    assert found["ii-first-failed-at"] == "2026-11-24T06:00:00.000Z"
+    assert found["ii-last-failed-at"] == "2026-11-24T07:00:00.000Z"
+
+
 @patient
 @given(st.integers(1, 30), st.text(max_size=3_000))
 def test_headers_do_not_grow_with_the_hops(hops: int, message: str) -> None:

@@ -22,6 +22,7 @@ from delivery_log.contract import (
     NotYet,
     Origin,
     Owner,
+    Parked,
     Progress,
     ReadUpTo,
     Request,
@@ -571,6 +572,22 @@ async def test_a_dead_letter_that_no_broker_confirmed_is_published_again(backend
     await backend.pass_time(60)
     assert await sweep(backend) == []
     assert (await backend.row(request.delivery_id))["outcome"] == "dead"
+
+
+async def test_whatever_publishes_a_row_again_knows_since_when_it_fails(backend: Backend) -> None:
+    elder, younger = await siblings(backend, 2)
+    await begin(backend, claim(younger), ordered=False)
+    [failed] = await finish(backend, later(younger), ordered=False)
+    since = (await backend.row(younger.delivery_id))["first_failed_at"]
+    assert since is not None
+    await backend.ledger.park([Parked(younger.delivery_id, failed.hop)])
+    await begin(backend, claim(elder))
+    [ended] = await finish(backend, accepted(elder))
+    assert [request.first_failed_at for request in ended.woken] == [since]
+    await backend.ledger.park([Parked(younger.delivery_id, ended.woken[0].hop)])
+    await backend.set_row(younger.delivery_id, next_attempt_at=None)
+    [swept] = await backend.ledger.sweep(READ_ALL, ordered=["benevity"], grace=5.0, limit=100)
+    assert (swept.request.delivery_id, swept.request.first_failed_at) == (younger.delivery_id, since)
 
 
 async def test_a_retry_in_a_topic_that_is_no_longer_configured_is_found(backend: Backend) -> None:
