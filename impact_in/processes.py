@@ -12,7 +12,6 @@ import contextlib
 import functools
 import os
 import signal
-import tempfile
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -25,6 +24,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from impact_in.children import spawn
 from impact_in.health import Answer, TcpAddress, application, listen
+from impact_in.own_directory import own_directory
 from impact_in.settings import Settings
 from impact_in.worker import check_start, install_signals
 
@@ -91,8 +91,7 @@ class _KeepsEnding(Exception):
 async def _run(settings: Settings, wanted: Sequence[str], count: int) -> int:
     stop = asyncio.Event()
     await check_start(settings)
-    with tempfile.TemporaryDirectory(prefix="impact-in-worker-") as name:
-        directory = Path(name)
+    with own_directory("impact-in-worker-") as directory:
         (directory / "metrics").mkdir()
         members = [Member(number, count, directory, wanted) for number in range(count)]
         install_signals(stop, lambda: _send_all(members, signal.SIGKILL))
