@@ -114,7 +114,7 @@ class DeliveryEngine:
         self._finish: MicroBatcher[Result, Finished | Busy] = MicroBatcher(
             self._finish_all, key=lambda result: result.delivery_id
         )
-        self._park: MicroBatcher[Parked, None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
+        self._park: MicroBatcher[Parked, Changed | None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
         self._preparation = Preparation(connector, observer)
         self._dead_letters = DeadLetters(self._platform, topics, publication, observer)
         self._at_work: dict[UUID, int] = {}
@@ -170,8 +170,7 @@ class DeliveryEngine:
         if prepared.organization_id:
             wait = self._gate.organization_wait(prepared.organization_id)
             if wait > 0:
-                await self._park_for(prepared.request, wait)
-                return None
+                return await self._park_for(prepared.request, wait, prepared.organization_id)
             leave = await self._gate.enter(prepared.organization_id)
         sent = None
         try:
@@ -201,13 +200,15 @@ class DeliveryEngine:
         else:
             await self._park_for(request, 0.0)
 
-    async def _park_for(self, request: DeliveryRequest, delay: float) -> None:
-        await self._park.submit(Parked(request.delivery_id, request.hop, delay))
-        self._observer.notice(RecordSkipped(self._platform, request.delivery_id, "parked"))
+    async def _park_for(self, request: DeliveryRequest, delay: float, organization: str = "") -> Changed | None:
+        """`Changed`: what it would have waited behind is not its organization any more."""
+        changed = await self._park.submit(Parked(request.delivery_id, request.hop, delay, organization))
+        if changed is None:
+            self._observer.notice(RecordSkipped(self._platform, request.delivery_id, "parked"))
+        return changed
 
-    async def _park_all(self, waiting: Sequence[Parked]) -> Sequence[None]:
-        await patiently(lambda: self._ledger.park(waiting), self._observer, "park")
-        return [None] * len(waiting)
+    async def _park_all(self, waiting: Sequence[Parked]) -> Sequence[Changed | None]:
+        return await patiently(lambda: self._ledger.park(waiting), self._observer, "park")
 
     # ---- begin
 

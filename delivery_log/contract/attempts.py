@@ -184,11 +184,13 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parked(msgspec.Struct, frozen=True):
-    """A record that shall not wait in memory. `delay`: seconds until its time; 0: an elder's end is enough."""
+    """A record that shall not wait in memory. `delay`: seconds until its time; 0: an elder's end is enough.
+    `organization_id`: the forbidden organization behind which it waits, `""` for none."""
 
     delivery_id: UUID
     hop: int
     delay: float = 0.0
+    organization_id: str = ""
 
 
 class Busy(msgspec.Struct, frozen=True):

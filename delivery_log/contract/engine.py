@@ -5,7 +5,7 @@ from typing import Protocol
 from uuid import UUID
 
 from delivery_log.contract.arrivals import Arrival, Recorded, Request
-from delivery_log.contract.attempts import Busy, Claim, Finished, Owner, Parked, Result, Verdict
+from delivery_log.contract.attempts import Busy, Changed, Claim, Finished, Owner, Parked, Result, Verdict
 from delivery_log.contract.batches import BatchVerdict, SealedClaim, SealedMember
 from delivery_log.contract.sweeping import Progress, ReadUpTo, Swept
 
@@ -99,9 +99,13 @@ class DeliveryLedger(Protocol):
         """
         ...
 
-    async def park(self, waiting: Sequence[Parked]) -> None:
+    async def park(self, waiting: Sequence[Parked]) -> list[Changed | None]:
         """These rows wait in the ledger from now on, their records may be acked: an elder sibling's end wakes them, or
-        the sweeper when their time has come. Only a row of that hop, unfinished and not leased."""
+        the sweeper when their time has come. Only a row of that hop, unfinished and not leased.
+
+        What waits behind an organization gets the error code `ORG_FORBIDDEN`, so that `set_company_platforms` makes it
+        due. `Changed`: its organization is another by now, and it was not parked.
+        """
         ...
 
     async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:

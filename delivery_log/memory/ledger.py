@@ -459,16 +459,27 @@ class MemoryLedger:
         siblings = sorted(self._siblings(ended), key=lambda row: row.seq)[:_WAKE_AT_ONCE]
         return tuple(self._republish(row) for row in siblings if row.blocked)
 
-    async def park(self, waiting: Sequence[Parked]) -> None:
+    async def park(self, waiting: Sequence[Parked]) -> list[Changed | None]:
+        return [self._park(one) for one in waiting]
+
+    def _park(self, one: Parked) -> Changed | None:
         now = self.state.clock()
-        for one in waiting:
-            row = self.state.deliveries.get(one.delivery_id)
-            leased = row is not None and row.lease_until is not None and row.lease_until > now
-            if row is None or leased or not row.unfinished or row.hop != one.hop:
-                continue
-            row.blocked, row.published_hop, row.updated_at = True, row.hop, now
-            if one.delay > 0:
-                row.next_attempt_at = max(row.next_attempt_at or now, now + timedelta(seconds=one.delay))
+        row = self.state.deliveries.get(one.delivery_id)
+        leased = row is not None and row.lease_until is not None and row.lease_until > now
+        if row is None or leased or not row.unfinished or row.hop != one.hop:
+            return None
+        delay = one.delay
+        if one.organization_id:
+            if row.organization_id != one.organization_id:
+                return Changed(row.organization_id, row.generation)
+            row.error_code = "ORG_FORBIDDEN"
+            touched = self.state.company_touched.get((row.company_id, row.platform))
+            if touched is not None and touched > now - timedelta(seconds=5):
+                delay = min(delay, 1.0)
+        row.blocked, row.published_hop, row.updated_at = True, row.hop, now
+        if delay > 0:
+            row.next_attempt_at = max(row.next_attempt_at or now, now + timedelta(seconds=delay))
+        return None
 
     async def release_leases(self, owner: Owner) -> int:
         now = self.state.clock()

@@ -273,14 +273,17 @@ class PostgresLedger:
     async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:
         return await self._with_bodies(await wake_parked(self._database, platform, companies))
 
-    async def park(self, waiting: Sequence[Parked]) -> None:
+    async def park(self, waiting: Sequence[Parked]) -> list[Changed | None]:
         ordered = sorted(waiting, key=lambda one: one.delivery_id)
-        await self._database.fetch(
+        rows = await self._database.fetch(
             _PARK,
             [one.delivery_id for one in ordered],
             [one.hop for one in ordered],
             [one.delay for one in ordered],
+            [one.organization_id for one in ordered],
         )
+        moved = {row["id"]: Changed(row["organization_id"], row["generation"]) for row in rows}
+        return [moved.get(one.delivery_id) for one in waiting]
 
     async def release_leases(self, owner: Owner) -> int:
         return len(await self._database.fetch(_RELEASE_LEASES, owner.name, owner.epoch))

@@ -22,13 +22,17 @@ from connectors.contract import (
 )
 from connectors.recording import RecordingConnector, Scripted
 from delivery.observer import AttemptMade, DeadLettered
+from delivery.records import request_record
+from delivery_log.contract import CompanyPlatform, ReadUpTo
+from delivery_log.memory.companies import MemoryCompanyRegistry
 from schemas import headers
 from schemas.event import ImpactMetricEvent
 from schemas.identity import delivery_id, idempotency_key
 from tests.delivery.virtual_time import settle
-from tests.delivery.world import ANOTHER, ME, MY_SUCCESSOR, TRACE, World, event, raw
+from tests.delivery.world import ANOTHER, ME, MY_SUCCESSOR, TOPICS, TRACE, World, event, raw
 
 pytestmark = pytest.mark.fast
+READ_ALL = ReadUpTo(platform="benevity", delay=0.0, age=1.0)
 
 
 def world_with(*script: Outcome | Scripted, **connector: Any) -> World:
@@ -145,6 +149,32 @@ async def test_what_is_not_the_deliverys_fault_costs_it_nothing(outcome: Outcome
     assert (row.status, row.counted, row.deadline_at, row.error_code) == ("retrying", 0, None, code)
     assert [attempt[1:] for attempt in world.attempts(of)] == [(name, False)] * 4
     assert len(world.broker.records(world.retry_topic(5))) == 4
+
+
+async def test_a_new_organization_frees_what_waits_behind_a_forbidden_one_within_moments() -> None:
+    world = world_with(Forbidden())
+    company = uuid4()
+    sent, behind, untouched = event(company), event(company), event()
+    [first, second] = await world.arrive(sent, behind)
+    [other] = await world.arrive(untouched)
+    engine, companies = world.engine(), MemoryCompanyRegistry(world.state)
+    await engine.deliver(first)
+    world.row(sent).status = "failed"  # cancelled, so that it blocks nobody
+    await engine.deliver(second)
+    await engine.deliver(other)
+    assert world.watcher.skipped == ["parked", "parked"]
+    assert world.row(behind).error_code == "ORG_FORBIDDEN"
+    await companies.set_company_platforms(
+        [CompanyPlatform(company_id=company, platform="benevity", organization_id="new")]
+    )
+    await asyncio.sleep(1.0)
+    [swept] = await world.ledger.sweep([READ_ALL], ordered=["benevity"], grace=5.0, limit=10)
+    record = request_record(swept.request, TOPICS)
+    world.broker.put(record.topic, record.key, record.value, record.headers)
+    # The worker still believes in the old organization.
+    await engine.deliver(world.last(world.topic))
+    assert world.row(behind).status == "delivered"
+    assert [shipment.organization_id for shipment in world.connector.shipments] == ["org", "new"]
 
 
 async def test_a_longer_retry_after_takes_the_shortest_topic_that_is_not_shorter() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from delivery.intake import Intake
 from delivery.ports import IncomingRecord
-from delivery_log.contract import Parked
+from delivery_log.contract import Changed, Parked
 from tests.delivery.virtual_time import settle
 from tests.delivery.world import World, event
 
@@ -84,9 +84,9 @@ async def test_a_drain_waits_for_what_is_being_parked() -> None:
     held = asyncio.Event()
     park = world.ledger.park
 
-    async def slowly(waiting: Sequence[Parked]) -> None:
+    async def slowly(waiting: Sequence[Parked]) -> list[Changed | None]:
         await held.wait()
-        await park(waiting)
+        return await park(waiting)
 
     world.ledger.park = slowly  # type: ignore[method-assign]
     intake = Intake(
@@ -109,10 +109,10 @@ async def test_a_backlog_is_parked_by_few_statements() -> None:
     calls: list[int] = []
     park = world.ledger.park
 
-    async def counted(waiting: Sequence[Parked]) -> None:
+    async def counted(waiting: Sequence[Parked]) -> list[Changed | None]:
         calls.append(len(waiting))
         await asyncio.sleep(0.01)  # a round trip
-        await park(waiting)
+        return await park(waiting)
 
     world.ledger.park = counted  # type: ignore[method-assign]
     engine = Engine()

@@ -98,6 +98,10 @@ class PostgresBackend:
             seconds,
         )
 
+        await self.database.fetch(
+            "update company_platforms set updated_at = updated_at - make_interval(secs => $1)", seconds
+        )
+
     async def row(self, delivery_id: UUID) -> dict[str, Any]:
         rows = await self.database.fetch("select * from impact_deliveries where id = $1", delivery_id)
         return dict(rows[0])

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from delivery_log.contract import (
+    Changed,
     CompanyPlatform,
     CompanyRegistry,
     Go,
@@ -15,6 +16,7 @@ from delivery_log.contract import (
     Parked,
     PlatformControl,
     PlatformLog,
+    Request,
     RequestLog,
 )
 from delivery_log.memory.companies import MemoryCompanyRegistry
@@ -167,6 +169,48 @@ async def test_what_is_parked_waits_for_its_elders_end_or_for_its_time(backend: 
     assert await sweep(backend) == []
     await backend.pass_time(2)
     assert await sweep(backend) == [(younger.delivery_id, "woken", 3)]
+
+
+async def test_what_waits_behind_a_forbidden_organization_is_freed_by_another(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    behind = Parked(request.delivery_id, 1, 600.0, "org")
+    assert await backend.ledger.park([behind, Parked(uuid4(), 1, 600.0, "org")]) == [None, None]
+    assert (await backend.row(request.delivery_id))["error_code"] == "ORG_FORBIDDEN"
+    assert await sweep(backend) == []
+    await set_organization(backend, request, "new")
+    assert await sweep(backend) == [(request.delivery_id, "woken", 2)]
+    # A worker that has not heard of it yet would have it wait behind the old one again.
+    assert await backend.ledger.park([Parked(request.delivery_id, 2, 600.0, "org")]) == [Changed("new", 0)]
+    row = await backend.row(request.delivery_id)
+    assert (row["organization_id"], row["blocked"]) == ("new", False)
+    [go] = await begin(backend, claim(request, hop=2, organization_id="new"))
+    assert isinstance(go, Go)
+
+
+async def test_what_an_operator_has_just_touched_waits_no_longer_than_its_workers_take_to_hear_of_it(
+    backend: Backend,
+) -> None:
+    request = await one_delivery(backend)
+    await set_organization(backend, request, "org")
+    assert await backend.ledger.park([Parked(request.delivery_id, 1, 600.0, "org")]) == [None]
+    await backend.pass_time(2)
+    assert await sweep(backend) == [(request.delivery_id, "woken", 2)]
+    await backend.pass_time(5)
+    await backend.ledger.park([Parked(request.delivery_id, 2, 600.0, "org")])
+    await backend.pass_time(2)
+    assert await sweep(backend) == []
+
+
+async def test_what_waits_for_its_time_alone_is_not_made_due_by_an_operator(backend: Backend) -> None:
+    request = await one_delivery(backend)
+    await backend.ledger.park([Parked(request.delivery_id, 1, 600.0)])
+    await set_organization(backend, request, "new")
+    assert await sweep(backend) == []
+
+
+async def set_organization(backend: Backend, request: Request, organization: str) -> None:
+    entry = CompanyPlatform(company_id=request.company_id, platform="benevity", organization_id=organization)
+    await registry_of(backend).set_company_platforms([entry])
 
 
 async def test_what_is_leased_or_has_moved_on_is_not_parked(backend: Backend) -> None:
