@@ -223,6 +223,11 @@ def test_arguments_reach_what_they_are_for(impact_in: Command, environment: pyte
 
     for target in ("worker.run_worker", "gateway.run_gateway", "up.run_up", "up.run_down", "demo.run_demo"):
         environment.setattr(f"impact_in.{target}", recorded)
+
+    async def all_there(settings: Any) -> dict[str, int]:
+        return {}
+
+    environment.setattr("impact_in.needed_topics.needed_topics", all_there)
     assert impact_in("worker", "--role", "ingest", "--role", "deliver:goodera").status == 1
     assert impact_in("worker").status == 1
     assert impact_in("gateway").status == 1
