@@ -31,23 +31,42 @@ class Breaker:
             return "closed"
         return "half_open" if now >= self._probe_at else "open"
 
-    def admit(self, now: float) -> float:
-        """Seconds until it is worth asking again; 0.0: go. While half-open, one: call `answered`, `failed` or
-        `released` when it is over."""
+    def wait(self, now: float) -> float:
+        """Seconds until it is worth asking again; 0.0: `admit` would let one go."""
         if self._probe_at is None:
             return 0.0
         if self._probing:
             return _FIRST_WAIT
-        if now < self._probe_at:
-            return self._probe_at - now
-        self._probing = True
-        return 0.0
+        return max(self._probe_at - now, 0.0)
+
+    def admit(self, now: float) -> float:
+        """As `wait`; 0.0: go. While half-open, one: call `answered`, `failed` or `released` when it is over."""
+        wait = self.wait(now)
+        if wait == 0.0 and self._probe_at is not None:
+            self._probing = True
+        return wait
+
+    @property
+    def next_probe(self) -> tuple[float, float] | None:
+        """When the next probe may go, and the wait that came before it, in seconds; None while it is closed."""
+        return None if self._probe_at is None else (self._probe_at, self._wait)
+
+    def open(self, probe_at: float, wait: float) -> None:
+        """As another worker has found it."""
+        self._probe_at, self._wait = probe_at, wait
+
+    def close(self) -> None:
+        """Well again: what was seen before says nothing any more."""
+        self._probe_at, self._probing, self._wait = None, False, _FIRST_WAIT
+        self._running_failures = 0
+        self._answered.clear()
+        self._failed.clear()
 
     def answered(self, organization: str, now: float, *, probe: bool = True) -> None:
         """The platform answered, whatever it said. `probe` False: it was sent before the breaker opened."""
         self._running_failures = 0
         if self._probe_at is not None and self._probing and probe:
-            self._close()
+            self.close()
         if self._probe_at is None:
             self._answered[organization] = now
 
@@ -67,12 +86,6 @@ class Breaker:
     def released(self) -> None:
         """What was admitted was not sent: another may be the probe."""
         self._probing = False
-
-    def _close(self) -> None:
-        self._probe_at, self._probing, self._wait = None, False, _FIRST_WAIT
-        self._running_failures = 0
-        self._answered.clear()
-        self._failed.clear()
 
     def _sick(self, now: float) -> bool:
         since = now - _WINDOW

@@ -68,6 +68,7 @@ from delivery_log.contract.inspection import (
     Tally,
 )
 from delivery_log.contract.platforms import (
+    PROBE_SECONDS,
     CompanyPlatform,
     CompanyRegistry,
     HeldNow,
@@ -89,6 +90,7 @@ from delivery_log.contract.sweeping import (
 )
 
 __all__ = [
+    "PROBE_SECONDS",
     "AlreadyDone",
     "Arrival",
     "AttemptOutcome",

@@ -90,6 +90,11 @@ class HoldRecord:
     owner: str
     held_from: datetime
     held_until: datetime
+    next_probe_at: datetime
+    wait: float
+    prober: str | None = None
+    probing_until: datetime | None = None
+    released: bool = False
 
 
 @dataclass(slots=True)

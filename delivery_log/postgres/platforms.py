@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from delivery_log.contract import HeldNow, Hold, PlatformControl
+from delivery_log.contract import PROBE_SECONDS, HeldNow, Hold, PlatformControl
 from delivery_log.postgres.database import Database, sql
 
 _CONTROLS = sql("platform_controls")
 _SET_CONTROLS = sql("set_platform_controls")
 _REPORT_HOLDS = sql("report_holds")
 _CURRENT_HOLDS = sql("current_holds")
+_CLEAN_HOLDS = sql("clean_holds")
 _TOUCHED = sql("touched_organizations")
 _RECENT_REQUESTS = sql("recent_requests")
 
@@ -34,8 +36,8 @@ class PostgresPlatformLog:
         values = [None if changes[name] is None else msgspec.json.encode(changes[name]).decode() for name in names]
         await self._database.fetch(_SET_CONTROLS, [platform] * len(names), names, values)
 
-    async def report_holds(self, holds: Sequence[Hold], *, owner: str) -> None:
-        if not holds:
+    async def report_holds(self, holds: Sequence[Hold], *, owner: str, ended: Sequence[UUID] = ()) -> None:
+        if not holds and not ended:
             return
         ordered = sorted(holds, key=lambda hold: hold.id)
         await self._database.fetch(
@@ -45,7 +47,14 @@ class PostgresPlatformLog:
             [hold.organization_id for hold in ordered],
             [hold.reason for hold in ordered],
             [hold.age for hold in ordered],
+            [hold.next_probe for hold in ordered],
+            [hold.wait for hold in ordered],
+            [hold.news for hold in ordered],
+            [hold.wants_probe for hold in ordered],
+            [hold.probing for hold in ordered],
             owner,
+            sorted(ended),
+            PROBE_SECONDS,
             once=True,
         )
 
@@ -53,8 +62,12 @@ class PostgresPlatformLog:
         rows = await self._database.fetch(_TOUCHED, platform, list(organizations), within)
         return [row["organization_id"] for row in rows]
 
-    async def held_now(self, *, within: float = 5.0) -> list[HeldNow]:
-        return [HeldNow(**dict(row)) for row in await self._database.fetch(_CURRENT_HOLDS, within)]
+    async def held_now(self, *, within: float = 5.0, known: Sequence[UUID] = ()) -> list[HeldNow]:
+        rows = await self._database.fetch(_CURRENT_HOLDS, within, list(known))
+        return [HeldNow(**dict(row)) for row in rows]
+
+    async def clean_holds(self) -> int:
+        return len(await self._database.fetch(_CLEAN_HOLDS))
 
 
 class PostgresRequestLog:

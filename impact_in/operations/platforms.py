@@ -48,11 +48,18 @@ def view(settings: Settings, platform: str, control: PlatformControl, held: Sequ
             per_minute=_limit(control.per_minute, usual.per_minute),
             per_day=_limit(control.per_day, usual.per_day),
         ),
-        breaker="open" if "breaker" in whole else "closed",
+        breaker=_breaker([hold for hold in mine if hold.reason == "breaker"]),
         held_reason=next((reason for reason in _WORST_FIRST if reason in whole), None),
         credentials_ok="credentials" not in whole,
         held_organizations=len({hold.organization_id for hold in mine if hold.organization_id is not None}),
     )
+
+
+def _breaker(holds: Sequence[HeldNow]) -> Literal["closed", "open", "half_open"]:
+    """Half open: a probe is on its way, or the next delivery that comes is one."""
+    if not holds:
+        return "closed"
+    return "half_open" if any(hold.probing > 0 or hold.next_probe <= 0 for hold in holds) else "open"
 
 
 def _limit(wanted: int | None, usual: int | None) -> int | None:

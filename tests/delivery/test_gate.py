@@ -91,7 +91,7 @@ async def test_a_forbidden_organization_is_held_alone_but_for_a_probe_each_ten_m
     assert gate.organization_wait("a") == 0.0  # the probe
     assert gate.organization_wait("a") == pytest.approx(600, abs=1)
     await answer(gate, "a", Forbidden())
-    gate.holds.organization_touched("a")
+    gate.holds.organization_touched("a", asyncio.get_running_loop().time())
     assert gate.organization_wait("a") == 0.0
     assert held(gate) == []
 

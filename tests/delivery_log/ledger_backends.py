@@ -94,7 +94,9 @@ class PostgresBackend:
         )
         await self.database.fetch(
             "update platform_holds set held_from = held_from - make_interval(secs => $1), "
-            "held_until = held_until - make_interval(secs => $1)",
+            "held_until = held_until - make_interval(secs => $1), "
+            "next_probe_at = next_probe_at - make_interval(secs => $1), "
+            "probing_until = probing_until - make_interval(secs => $1)",
             seconds,
         )
 

@@ -1,23 +1,28 @@
 """What every platforms' log promises, and that deadlines stand still while something is held."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from msgspec import structs
 
 from delivery_log.contract import (
+    PROBE_SECONDS,
     Changed,
     CompanyPlatform,
     CompanyRegistry,
     Go,
+    HeldNow,
     Hold,
     Parked,
     PlatformControl,
     PlatformLog,
     Request,
     RequestLog,
+    Result,
 )
 from delivery_log.memory.companies import MemoryCompanyRegistry
 from delivery_log.memory.platforms import MemoryPlatformLog, MemoryRequestLog
@@ -96,6 +101,80 @@ async def test_holds_are_seen_while_somebody_renews_them(log: PlatformLog, backe
     await log.report_holds([breaker], owner="w1")
     assert [item.reason for item in await log.held_now()] == ["breaker"]
     await log.report_holds([], owner="w1")
+
+
+async def the_hold(log: PlatformLog, identifier: UUID) -> HeldNow:
+    [held] = [item for item in await log.held_now(known=[identifier]) if item.id == identifier]
+    return held
+
+
+async def test_of_all_who_would_probe_one_gets_the_claim_once_it_is_due(log: PlatformLog, backend: Backend) -> None:
+    breaker = hold(next_probe=5.0, wait=5.0)
+    asking = structs.replace(breaker, news=False, wants_probe=True)
+    await log.report_holds([breaker], owner="w1")
+    await log.report_holds([asking], owner="w1")
+    held = await the_hold(log, breaker.id)
+    assert (held.probing, held.wait) == (0.0, 5.0)
+    assert 3.0 < held.next_probe <= 5.0
+    await backend.pass_time(5)
+    await asyncio.gather(*(log.report_holds([asking], owner=f"w{number}") for number in range(4)))
+    held = await the_hold(log, breaker.id)
+    assert PROBE_SECONDS - 2 < held.probing <= PROBE_SECONDS
+    prober = held.prober
+    assert prober in {"w0", "w1", "w2", "w3"}
+
+    # Renewed while it is on its way; and when that ends, the next may claim it.
+    await backend.pass_time(PROBE_SECONDS - 1)
+    await log.report_holds([structs.replace(breaker, news=False, probing=True)], owner=prober)
+    await backend.pass_time(PROBE_SECONDS - 1)
+    await log.report_holds([asking], owner="late")
+    assert (await the_hold(log, breaker.id)).prober == prober
+    await backend.pass_time(2)
+    await log.report_holds([asking], owner="late")
+    assert (await the_hold(log, breaker.id)).prober == "late"
+
+
+async def test_what_a_probe_found_is_told_and_what_others_believe_is_not(log: PlatformLog, backend: Backend) -> None:
+    breaker = hold()
+    asking = structs.replace(breaker, news=False, wants_probe=True)
+    await log.report_holds([breaker], owner="w1")
+    await log.report_holds([asking], owner="w1")
+    assert (await the_hold(log, breaker.id)).prober == "w1"
+    await log.report_holds([structs.replace(breaker, next_probe=8.0, wait=8.0)], owner="w1")
+    await log.report_holds([structs.replace(asking, next_probe=-5.0, wait=1.0)], owner="w2")
+    held = await the_hold(log, breaker.id)
+    assert (held.probing, held.wait) == (0.0, 8.0)
+    assert 6.0 < held.next_probe <= 8.0
+
+
+async def test_a_hold_that_is_over_is_over_for_everybody(log: PlatformLog) -> None:
+    breaker, throttled = hold(), hold(reason="throttled", organization_id="org", next_probe=9.0)
+    await log.report_holds([breaker, throttled], owner="w1")
+    await log.report_holds([throttled], owner="w1", ended=[breaker.id, uuid4()])
+    await log.report_holds([breaker, structs.replace(throttled, next_probe=3.0)], owner="w2")
+    [held] = await log.held_now()
+    assert (held.id, held.released) == (throttled.id, False)
+    assert held.next_probe > 7.0  # the longest wish is obeyed
+    assert (await the_hold(log, breaker.id)).released
+
+
+async def test_holds_long_past_are_forgotten_unless_a_deadline_needs_them(log: PlatformLog, backend: Backend) -> None:
+    before, needed, elsewhere = hold(age=500.0), hold(age=30.0), hold(platform="goodera")
+    await log.report_holds([before], owner="w1")
+    await backend.pass_time(60)
+    _, again = await failed_once(backend)
+    await log.report_holds([needed, elsewhere], owner="w1")
+    await backend.pass_time(3_570)
+    assert await log.clean_holds() == 1  # ended before the delivery failed for the first time
+    await backend.pass_time(200)
+    assert await log.clean_holds() == 1
+    known = [before.id, needed.id, elsewhere.id]
+    assert [held.id for held in await log.held_now(known=known)] == [needed.id]
+    await begin(backend, again)
+    result = Result(delivery_id=again.delivery_id, attempt=2, outcome="accepted", counted=True, then="delivered")
+    await finish(backend, result)
+    assert await log.clean_holds() == 1
+    assert await log.held_now(known=known) == []
 
 
 def ago(seconds: float) -> datetime:
