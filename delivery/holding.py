@@ -63,7 +63,9 @@ class _Held:
 class Holds:
     """`now`: any clock that only goes on, in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, credential: str = "") -> None:
+        """`credential`: a fingerprint of what this worker sends with. What met another one says nothing of ours."""
+        self._credential = credential
         self.breaker = Breaker()
         self._paused: _Held | None = None
         self._credentials: _Held | None = None
@@ -235,7 +237,8 @@ class Holds:
         # Where several have begun one, the eldest by the ledger's clock gives it its name: all workers choose the same.
         eldest: dict[tuple[HoldReason, str], HeldNow] = {}
         for hold in sorted(found, key=lambda hold: (hold.age, hold.id)):
-            if hold.reason != "paused" and not hold.released and hold.id not in self._ended:
+            ours = hold.credential == self._credential_of(hold.reason)
+            if ours and hold.reason != "paused" and not hold.released and hold.id not in self._ended:
                 eldest[hold.reason, _scope(hold)] = hold
         for hold in eldest.values():
             self._take_over(hold, owner, now)
@@ -300,6 +303,9 @@ class Holds:
                 del self._forbidden[held.scope]
             case "throttled":
                 del self._throttled[held.scope]
+
+    def _credential_of(self, reason: HoldReason) -> str:
+        return self._credential if reason in ("credentials", "forbidden") else ""
 
     def _has_leave(self, held: _Held, now: float) -> bool:
         return self._stirred is None or held.leave_until > now
@@ -369,6 +375,7 @@ class Holds:
                 news=held.news,
                 wants_probe=held.asks,
                 probing=held.out or held.leave_until > now,
+                credential=self._credential_of(held.reason),
             )
             for held in held_now
         ]

@@ -1,6 +1,7 @@
 """Connectors and webhooks from settings."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 from connectors.contract import Connector, Webhook
@@ -28,6 +29,16 @@ def build_connectors(settings: Settings) -> dict[str, Connector]:
         name: _build(platform, request_timeout=settings.request_timeout)
         for name, platform in settings.platforms.items()
     }
+
+
+def credential_fingerprints(settings: Settings, salt: str) -> dict[str, str]:
+    """Tells whether two workers send to a platform with the same settings, and nothing of what they are."""
+    found = {}
+    for name, platform in settings.platforms.items():
+        given = {} if platform.mock_mode else platform.variables.connector_settings()
+        text = repr((salt, name, platform.mock_mode, sorted(given.items())))
+        found[name] = sha256(text.encode()).hexdigest()[:16]
+    return found
 
 
 def webhooks(settings: Settings) -> tuple[dict[str, Webhook], dict[str, tuple[bytes, ...]]]:

@@ -42,6 +42,8 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     seen: SeenBefore
     publication: Publication
     connectors: Mapping[str, Connector]
+    credentials: Mapping[str, str]
+    """A fingerprint of what each platform is sent with."""
     quotas: Callable[[Attempts], Quotas]
     """Makes a client of the quotas that all workers share, which asks the ledger where their memory is gone."""
     requests: RequestLog
@@ -174,7 +176,13 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
     owner = Owner(_static_name(needs, member) or str(uuid4()), needs.epoch)
     attempts = RecentRequests(needs.requests, platform, lambda: gate.limits)
     quotas = SharedOrLocal(needs.quotas(attempts), lambda: role.share(), attempts=attempts)
-    gate = Gate(platform, holds=Holds(), quotas=quotas, scope_of=connector.quota_scope, observer=needs.observer)
+    gate = Gate(
+        platform,
+        holds=Holds(needs.credentials[platform]),
+        quotas=quotas,
+        scope_of=connector.quota_scope,
+        observer=needs.observer,
+    )
     gate.limits = limits(connector, None)
     engine = DeliveryEngine(
         connector=connector,

@@ -36,7 +36,7 @@ from impact_in.health import HealthThread, Patience, TcpAddress
 from impact_in.holding import Holding
 from impact_in.needed_topics import needed_topics
 from impact_in.observers import LogObserver, MetricsObserver, Observers
-from impact_in.platforms import build_connectors
+from impact_in.platforms import build_connectors, credential_fingerprints
 from impact_in.role_names import INGEST, role_names
 from impact_in.roles import RoleNeeds, RunningRole
 from impact_in.settings import Settings
@@ -104,6 +104,7 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
             seen=seen,
             publication=publication,
             connectors=connectors,
+            credentials=credential_fingerprints(settings, identity),
             quotas=lambda attempts: RedisQuotas.open(settings.redis_url, identity, attempts=attempts),
             requests=PostgresRequestLog(database),
             observer=observer,

@@ -32,6 +32,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """A delivery of this worker's would try, if nobody else does."""
     probing: bool = False
     """A delivery of this worker's is trying, or may: its claim is renewed."""
+    credential: str = ""
+    """A fingerprint of what this worker sends with, where the hold is that credential's alone."""
 
 
 class HeldNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ class HeldNow(msgspec.Struct, frozen=True, kw_only=True):
     prober: str | None = None
     released: bool = False
     """It is over: a try has passed, or an operator has changed what was wrong."""
+    credential: str = ""
 
 
 class PlatformControl(msgspec.Struct, frozen=True, kw_only=True):

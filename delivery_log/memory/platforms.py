@@ -43,6 +43,7 @@ class MemoryPlatformLog:
                     held_until=now,
                     next_probe_at=now + timedelta(seconds=hold.next_probe),
                     wait=hold.wait,
+                    credential=hold.credential,
                 )
             elif not record.released:
                 self._renew(record, hold, owner)
@@ -105,6 +106,7 @@ class MemoryPlatformLog:
                 probing=max(((record.probing_until or now) - now).total_seconds(), 0.0),
                 prober=record.prober,
                 released=record.released,
+                credential=record.credential,
             )
             for identifier, record in self.state.holds.items()
             if identifier in known or (record.held_until > now - timedelta(seconds=within) and not record.released)

@@ -95,6 +95,7 @@ class HoldRecord:
     prober: str | None = None
     probing_until: datetime | None = None
     released: bool = False
+    credential: str = ""
 
 
 @dataclass(slots=True)

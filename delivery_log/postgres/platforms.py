@@ -55,6 +55,7 @@ class PostgresPlatformLog:
             owner,
             sorted(ended),
             PROBE_SECONDS,
+            [hold.credential for hold in ordered],
             once=True,
         )
 

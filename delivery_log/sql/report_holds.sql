@@ -1,8 +1,8 @@
 -- What one worker ($11) holds, wants to probe ($9) or is probing ($10), and what is over ($12). $13: a claim, in seconds.
 with mine as materialized (
     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::float8[],
-        $8::boolean[], $9::boolean[], $10::boolean[])
-        as m (id, platform, organization_id, reason, age, next_probe, wait, news, wants_probe, probing)
+        $8::boolean[], $9::boolean[], $10::boolean[], $14::text[])
+        as m (id, platform, organization_id, reason, age, next_probe, wait, news, wants_probe, probing, credential)
 ),
 released as (
     update platform_holds set released_at = now(), held_until = now(), probing_until = null
@@ -10,9 +10,9 @@ released as (
 ),
 begun as (
     insert into platform_holds
-        (id, platform, organization_id, reason, owner, held_from, held_until, next_probe_at, probe_wait)
+        (id, platform, organization_id, reason, owner, held_from, held_until, next_probe_at, probe_wait, credential)
     select id, platform, organization_id, reason, $11, now() - make_interval(secs => age), now(),
-           now() + make_interval(secs => next_probe), wait
+           now() + make_interval(secs => next_probe), wait, credential
     from mine
     on conflict (id) do nothing
 )

@@ -44,10 +44,14 @@ class Log(MemoryPlatformLog):
 class Worker:
     """A gate, and the exchange of what it holds as a worker has it."""
 
-    def __init__(self, name: str, log: Log) -> None:
+    def __init__(self, name: str, log: Log, credential: str = "key") -> None:
         quotas = MemoryQuotas(clock=lambda: asyncio.get_running_loop().time())
         self.gate = Gate(
-            PLATFORM, holds=Holds(), quotas=quotas, scope_of=lambda organization: organization, observer=Watcher()
+            PLATFORM,
+            holds=Holds(credential),
+            quotas=quotas,
+            scope_of=lambda organization: organization,
+            observer=Watcher(),
         )
         self.name = name
         self.shared = SharedHolds(log, name, {PLATFORM: self.gate.holds})
@@ -260,6 +264,21 @@ async def test_a_successor_that_comes_in_time_knows_what_is_held(workers: list[W
     await asyncio.sleep(12.0)
     assert waiting.done()
     successor.die()
+
+
+async def test_who_has_another_credential_is_not_held_by_what_the_old_one_met(workers: list[Worker], log: Log) -> None:
+    leaves = [await workers[0].gate.enter(organization) for organization in ("a", "b")]
+    for leave, outcome in zip(leaves, (Forbidden(), CredentialsRejected()), strict=True):
+        workers[0].gate.used(leave, outcome)
+    await asyncio.sleep(0.9)
+    rotated = Worker("w9", log, credential="new key")
+    await asyncio.sleep(1.0)
+    assert workers[1].held() == ["credentials", "forbidden"]
+    assert rotated.held() == []
+    await rotated.answer("a", CredentialsRejected())
+    await asyncio.sleep(1.0)
+    assert len([hold for hold in await log.held_now() if hold.reason == "credentials"]) == 2
+    rotated.die()
 
 
 async def test_a_prober_that_dies_leaves_its_place_to_another(workers: list[Worker]) -> None:

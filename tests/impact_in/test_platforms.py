@@ -6,7 +6,7 @@ import pytest
 
 from connectors.contract import Accepted, Shipment
 from connectors.mock import MockConnector
-from impact_in.platforms import build_connectors, webhooks
+from impact_in.platforms import build_connectors, credential_fingerprints, webhooks
 from impact_in.settings import load
 from schemas.identity import idempotency_key
 from tests.connectors.events import event
@@ -23,6 +23,18 @@ async def test_each_enabled_platform_gets_its_connector() -> None:
     assert not any(isinstance(connector, MockConnector) for connector in connectors.values())
     for connector in connectors.values():
         await connector.close()
+
+
+def test_a_fingerprint_is_another_for_another_credential_and_tells_nothing() -> None:
+    def of(salt: str = "ledger", **changes: str) -> dict[str, str]:
+        return credential_fingerprints(load("platforms", environ=COMPLETE | changes), salt)
+
+    assert of() == of()
+    changed = of(GOODERA_API_KEY="another")
+    assert {name for name in changed if changed[name] != of()[name]} == {"goodera"}
+    assert set(of("another ledger").values()).isdisjoint(of().values())
+    assert set(of(**MOCKED).values()).isdisjoint(of().values())
+    assert all(len(text) == 16 for text in of().values())
 
 
 async def test_a_mocked_platform_writes_the_same_bodies_and_calls_nobody() -> None:
