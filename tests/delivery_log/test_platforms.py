@@ -89,7 +89,7 @@ async def test_what_an_operator_set_is_kept_until_it_is_taken_back(log: Platform
 
 
 async def test_holds_are_seen_while_somebody_renews_them(log: PlatformLog, backend: Backend) -> None:
-    breaker, forbidden = hold(age=4.0), hold(reason="forbidden", organization_id="org")
+    breaker, forbidden = hold(age=4.0), hold(reason="forbidden", organization_id="org", credential="key")
     await log.report_holds([breaker, forbidden], owner="w1")
     held = await log.held_now()
     assert [(item.reason, item.organization_id, item.owner) for item in held] == [
@@ -97,6 +97,7 @@ async def test_holds_are_seen_while_somebody_renews_them(log: PlatformLog, backe
         ("forbidden", "org", "w1"),
     ]
     assert 4.0 <= held[0].age < 9.0
+    assert [item.credential for item in held] == ["", "key"]
     await backend.pass_time(6)
     await log.report_holds([breaker], owner="w1")
     assert [item.reason for item in await log.held_now()] == ["breaker"]
