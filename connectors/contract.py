@@ -57,7 +57,10 @@ class Accepted(Answer, frozen=True, kw_only=True):
 
 
 class Refused(Answer, frozen=True, kw_only=True):
-    """Never as it stands: a final 4xx, or 2xx with `"success": false`."""
+    """Never as it stands: a final 4xx, or 2xx with `"success": false`. `whole`: said of several shipments together, so
+    that one of them may be to blame."""
+
+    whole: bool = False
 
 
 class Throttled(Answer, frozen=True, kw_only=True):

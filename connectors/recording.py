@@ -11,8 +11,11 @@ effect; to have the effect without the good answer, or the other way round, scri
 What a script raises, `send` raises.
 
 Like a platform that honours `Idempotency-Key` it answers a key that had its effect with the same acceptance and no
-second effect; with `honours_keys=False` every request counts. Another body under such a key is written down in
-`conflicts`: the heart must never send one.
+second effect; with `honours_keys=False` every request counts. Another body under such a key, and another list of
+shipments under a batch's, is written down in `conflicts`: the heart must never send one.
+
+A request with several shipments is first put to `whole`, which answers for all of them or, with None, leaves them to
+`script`.
 """
 
 import asyncio
@@ -49,6 +52,7 @@ class Request(msgspec.Struct, frozen=True):
 
 Answered = Outcome | Scripted
 Script = Callable[[Shipment], Answered | Awaitable[Answered]] | Iterable[Answered]
+Whole = Callable[[Sequence[Shipment]], Answered | None]
 
 
 class RecordingConnector:
@@ -62,6 +66,7 @@ class RecordingConnector:
         script: Script | None = None,
         *,
         honours_keys: bool = True,
+        whole: Whole = lambda shipments: None,
         understands: Callable[[ImpactMetricEvent], bool] = lambda event: bool(event.metrics),
     ) -> None:
         self.name = name
@@ -76,6 +81,8 @@ class RecordingConnector:
         self.conflicts: list[Shipment] = []
         self.closed = False
         self._understands = understands
+        self._whole = whole
+        self._batches: dict[UUID, tuple[tuple[UUID, bytes], ...]] = {}
         self._ask = script if callable(script) else None
         self._list = iter(()) if script is None or callable(script) else iter(script)
         self._applied: dict[tuple[UUID, UUID], tuple[bytes, Accepted]] = {}
@@ -118,19 +125,25 @@ class RecordingConnector:
         async with self._arrived:
             self.requests.append(Request(tuple(shipments), idempotency_key, sent_at))
             self._arrived.notify_all()
-        return [await self._answer(shipment, idempotency_key) for shipment in shipments]
+        if len(shipments) == 1:
+            return [await self._answer(shipments[0], idempotency_key)]
+        content = tuple((shipment.delivery_id, shipment.body) for shipment in shipments)
+        if self._batches.setdefault(idempotency_key, content) != content:
+            self.conflicts.extend(shipments)
+        answered = self._whole(shipments)
+        return [await self._answer(shipment, idempotency_key, answered) for shipment in shipments]
 
     async def close(self) -> None:
         self.closed = True
 
-    async def _answer(self, shipment: Shipment, key: UUID) -> Outcome:
+    async def _answer(self, shipment: Shipment, key: UUID, of_all: Answered | None = None) -> Outcome:
         before = self._applied.get((key, shipment.delivery_id)) if self.honours_keys else None
         if before is not None:
             body, accepted = before
             if body != shipment.body:
                 self.conflicts.append(shipment)
             return accepted
-        answered = await self._scripted(shipment)
+        answered = await self._scripted(shipment) if of_all is None else of_all
         if isinstance(answered, Scripted):
             outcome, effect = answered.outcome, answered.effect
         else:

@@ -25,7 +25,7 @@ from delivery.places import Places
 from delivery.ports import IncomingRecord, OutgoingRecord
 from delivery.preparation import Preparation, Prepared
 from delivery.publication import Publication
-from delivery.records import DeliveryRequest, read_request, request_record, retry_record
+from delivery.records import DeliveryRequest, read_request, request_record, retry_record, waited
 from delivery.retry_schedule import RetrySchedule
 from delivery.sending import LEASE_SPENT, send
 from delivery_log.contract import (
@@ -45,7 +45,7 @@ from delivery_log.contract import (
     Unrepeatable,
     Verdict,
 )
-from schemas import Topics, Unreadable, headers
+from schemas import Topics, Unreadable
 from schemas.trace import child_of
 
 _WAIT_FOR_LEASE = 5.0
@@ -136,17 +136,17 @@ class DeliveryEngine:
             return
         self._at_work[request.delivery_id] = request.hop
         try:
-            await self._deliver(record, request)
+            await self._deliver(request)
         finally:
             if self._at_work.get(request.delivery_id) == request.hop:
                 del self._at_work[request.delivery_id]
 
-    async def _deliver(self, record: IncomingRecord, request: DeliveryRequest) -> None:
+    async def _deliver(self, request: DeliveryRequest) -> None:
         prepared = self._preparation.prepare(request)
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + _WAIT_FOR_LEASE
         while True:
-            verdict = await self._try(record, prepared)
+            verdict = await self._try(prepared)
             if verdict is None:
                 return
             if isinstance(verdict, Changed):
@@ -163,7 +163,7 @@ class DeliveryEngine:
         else:
             self._observer.notice(RecordSkipped(self._platform, request.delivery_id, _name(verdict)))
 
-    async def _try(self, record: IncomingRecord, prepared: Prepared) -> Verdict | None:
+    async def _try(self, prepared: Prepared) -> Verdict | None:
         """admit, begin, and where it may go, the rest. None: it is done; else why it did not go."""
         # Of a company met for the first time nobody knows the organization: the ledger tells it (`Changed`).
         leave = None
@@ -185,7 +185,7 @@ class DeliveryEngine:
             if leave is not None:
                 await self._gate.unused(leave)
         if sent is not None:
-            await self._conclude(record, prepared.request, sent)
+            await self._conclude(prepared.request, sent)
             return None
         if isinstance(verdict, Unrepeatable):
             await self._give_up(prepared, verdict)
@@ -244,7 +244,7 @@ class DeliveryEngine:
         counts = self._gate.used(leave, outcome) and outcome.error_code != LEASE_SPENT
         return _Sent(go, outcome, started_at, time.monotonic() - started, traceparent, counts)
 
-    async def _conclude(self, record: IncomingRecord, request: DeliveryRequest, sent: _Sent) -> None:
+    async def _conclude(self, request: DeliveryRequest, sent: _Sent) -> None:
         """finish, route."""
         go, outcome = sent.go, sent.outcome
         decision = decide(outcome, go, self._schedule, counts=sent.counts)
@@ -281,7 +281,7 @@ class DeliveryEngine:
                 idempotency_key=go.idempotency_key,
                 traceparent=sent.traceparent,
                 applied=finished.applied,
-                waited=_since(request, record),
+                waited=waited(request),
             )
         )
         await self._route(request, go, outcome, decision, finished)
@@ -402,8 +402,3 @@ def _after(outcome: Outcome) -> float | None:
 
 def _mocked(outcome: Outcome) -> bool:
     return outcome.transaction_id is not None and outcome.transaction_id.startswith("mock-")
-
-
-def _since(request: DeliveryRequest, record: IncomingRecord) -> float | None:
-    published = headers.read_time(request.headers.get(headers.ORIGINAL_TIMESTAMP))
-    return None if published is None else (datetime.now(UTC) - published).total_seconds()

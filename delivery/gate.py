@@ -6,11 +6,11 @@ them asks, the others stand behind.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from connectors.contract import Outcome
+from connectors.contract import Forbidden, Outcome, Unavailable, Uncertain
 from delivery.holding import Holds
 from delivery.observer import Observer, QuotaWaited, Trouble
 from delivery_log.contract import LedgerUnavailable
@@ -51,10 +51,17 @@ class Gate:
         no time to wait in memory."""
         return self.holds.organization_wait(organization, asyncio.get_running_loop().time())
 
+    def scope_of(self, organization: str) -> str:
+        """Whom the platform counts this organization's requests for."""
+        return self._scope_of(organization)
+
     async def enter(self, organization: str) -> Pass:
         """Waits until a request for this organization may be sent. Ask `organization_wait` before."""
+        return await self.enter_scope(self._scope_of(organization), organization)
+
+    async def enter_scope(self, scope: str, organization: str = "") -> Pass:
+        """Waits until a request may be sent, whoever of the scope it will be for."""
         clock = asyncio.get_running_loop().time
-        scope = self._scope_of(organization)
         async with self._turnstiles[scope]:
             granted, refused_at = None, None
             while True:
@@ -100,6 +107,25 @@ class Gate:
         self.holds.learn(outcome, leave.organization, leave.scope, now, probe=not leave.counts)
         return leave.counts and self.holds.counts
 
+    def used_together(self, leave: Pass, outcomes: Sequence[tuple[str, Outcome]]) -> bool:
+        """`used`, for a request with shipments of several organizations: each organization's outcomes, of which the
+        best speaks for it."""
+        now = asyncio.get_running_loop().time()
+        best: dict[str, Outcome] = {}
+        for organization, outcome in outcomes:
+            if isinstance(best.get(organization, _NOTHING), Unavailable | Uncertain):
+                best[organization] = outcome
+        for organization, outcome in best.items():
+            if isinstance(outcome, Forbidden) and len(best) > 1:
+                self.holds.heard(organization, now, probe=not leave.counts)  # one of them: nobody knows which
+            else:
+                self.holds.learn(outcome, organization, leave.scope, now, probe=not leave.counts)
+        return leave.counts and self.holds.counts
+
+    def organization_unused(self, organization: str) -> None:
+        """Nothing was sent for it: another may be its probe."""
+        self.holds.organization_released(organization, asyncio.get_running_loop().time())
+
     def _quota(self, scope: str) -> str:
         return f"{self.platform}:{scope}"
 
@@ -116,3 +142,4 @@ class Gate:
 
 
 _UNLIMITED = Limits()
+_NOTHING = Uncertain()

@@ -195,6 +195,17 @@ class Holds:
         else:
             self._breaker.next_probe, self._breaker.interval = opened
 
+    def heard(self, organization: str, now: float, *, probe: bool = False) -> None:
+        """The platform answered; what it said is no matter here."""
+        self.breaker.answered(organization, now, probe=probe)
+        self._look_at_breaker(now)
+
+    def _look_at_breaker(self, now: float) -> None:
+        if self.breaker.state(now) == "closed":
+            self._breaker = None
+        elif self._breaker is None:
+            self._breaker = _Probing(now, 1.0, now)
+
     def _failed(self, outcome: Unavailable | Uncertain, organization: str, now: float, *, probe: bool) -> None:
         if outcome.error_code not in ("INTERNAL_ERROR", "LEASE_SPENT"):
             self.breaker.failed(organization, now, probe=probe)

@@ -43,6 +43,13 @@ class AttemptMade(msgspec.Struct, frozen=True, kw_only=True):
     waited: float | None
 
 
+class RequestMade(msgspec.Struct, frozen=True):
+    """A request to a platform that takes several deliveries in one, and how many were in it."""
+
+    platform: str
+    deliveries: int
+
+
 class DeadLettered(msgspec.Struct, frozen=True):
     platform: str | None
     """None: a record of impact.metrics that was no event."""
@@ -70,7 +77,7 @@ class Trouble(msgspec.Struct, frozen=True):
     detail: str
 
 
-Happening = EventConsumed | RecordSkipped | AttemptMade | DeadLettered | Swept | QuotaWaited | Trouble
+Happening = EventConsumed | RecordSkipped | AttemptMade | RequestMade | DeadLettered | Swept | QuotaWaited | Trouble
 
 
 class Observer(Protocol):

@@ -50,7 +50,11 @@ class Preparation:
         self._organizations: OrderedDict[UUID, str] = OrderedDict()
 
     def prepare(self, request: DeliveryRequest) -> Prepared:
-        return self.rebuild(request, self._organizations.get(request.event.company_id, ""), 0)
+        return self.rebuild(request, self.believed(request.event.company_id), 0)
+
+    def believed(self, company_id: UUID) -> str:
+        """The organization that the company's next delivery is thought to go to; empty: nobody knows."""
+        return self._organizations.get(company_id, "")
 
     def rebuild(self, request: DeliveryRequest, organization_id: str, generation: int) -> Prepared:
         """With what the ledger says."""

@@ -77,6 +77,23 @@ def read_request(record: IncomingRecord, platform: str) -> DeliveryRequest | Unr
     )
 
 
+def request_again(request: Request, known: DeliveryRequest | None = None) -> DeliveryRequest:
+    """A request that the ledger told, as if its record had come; with the headers of one that did come."""
+    event = decode(avro.encode_single_object(request.body))
+    if isinstance(event, Unreadable):  # it was read when it was recorded
+        raise ValueError(f"the body of event {request.event_id} is unreadable: {event.kind}")
+    outgoing = request_record(request, Topics())
+    return DeliveryRequest(
+        delivery_id=request.delivery_id,
+        hop=request.hop,
+        event=event,
+        content_hash=content_hash(request.body),
+        traceparent=valid_traceparent(request.traceparent) or new_traceparent(),
+        headers=headers.read_headers(outgoing.headers) if known is None else known.headers,
+        value=outgoing.value,
+    )
+
+
 def retry_record(
     request: DeliveryRequest, decision: Decision, *, tier: timedelta, hop: int, attempt: int, topic: str, now: datetime,
     deadline: float | None, error_message: str | None,
@@ -171,6 +188,12 @@ def unreadable_record(record: IncomingRecord, unreadable: Unreadable, topic: str
         ),
         may_be_cut=True,
     )
+
+
+def waited(request: DeliveryRequest) -> float | None:
+    """Seconds since the event's first record was published, where that is known."""
+    published = headers.read_time(request.headers.get(headers.ORIGINAL_TIMESTAMP))
+    return None if published is None else (datetime.now(UTC) - published).total_seconds()
 
 
 def without_value(record: OutgoingRecord) -> OutgoingRecord:

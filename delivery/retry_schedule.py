@@ -33,6 +33,11 @@ class RetrySchedule(msgspec.Struct, frozen=True):
         wish = timedelta(seconds=min(after, LONGEST_RETRY_AFTER))
         return max(own, topics[min(bisect_left(topics, wish), len(topics) - 1)])
 
+    def topic_for(self, wait: float) -> timedelta:
+        """The shortest retry topic that is not shorter than what `wait` answered (seconds), or the longest there is."""
+        topics = self.topics()
+        return topics[min(bisect_left(topics, timedelta(seconds=wait)), len(topics) - 1)]
+
     def wait(self, counted: int, after: float | None) -> float:
         """Seconds until the next attempt: the tier's delay, or the platform's wish where no topic is as long."""
         return max(self.tier(counted, after).total_seconds(), min(after or 0.0, LONGEST_RETRY_AFTER))

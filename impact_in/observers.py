@@ -16,6 +16,7 @@ from delivery.observer import (
     Observer,
     QuotaWaited,
     RecordSkipped,
+    RequestMade,
     Swept,
     Trouble,
 )
@@ -27,6 +28,7 @@ _LOGGER = "impact_in.delivery"
 # A platform can make up error codes; a metric's label cannot hold them all.
 _LABEL_VALUES = 50
 _DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BATCH_SIZES = (1, 2, 5, 10, 20, 50, 75, 100)
 _WAITS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0, 86400.0)
 
 
@@ -142,6 +144,13 @@ class MetricsObserver:
             buckets=_WAITS,
             registry=registry,
         )
+        self._batch_size = Histogram(
+            "impact_in_batch_size",
+            "Deliveries in a request, where the platform takes several in one.",
+            ["platform"],
+            buckets=_BATCH_SIZES,
+            registry=registry,
+        )
         self._errors: set[str] = set()
         self._of_platform: dict[str, _OfPlatform] = {}
         self._of_result: dict[str, Counter] = {}
@@ -160,6 +169,8 @@ class MetricsObserver:
                 self._swept.labels(platform, reason).inc()
             case QuotaWaited(platform, seconds):
                 self._quota_wait.labels(platform).observe(seconds)
+            case RequestMade(platform, deliveries):
+                self._batch_size.labels(platform).observe(deliveries)
             case RecordSkipped() | Trouble():
                 return
 

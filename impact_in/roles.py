@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol
 from uuid import uuid4
 from zlib import crc32
 
 import msgspec
 
 from connectors.contract import Connector
+from delivery.batch_delivery import BatchDelivery
 from delivery.engine import DeliveryEngine, EngineSettings
 from delivery.gate import Gate
 from delivery.holding import Holds
@@ -184,24 +186,7 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         observer=needs.observer,
     )
     gate.limits = limits(connector, None)
-    engine = DeliveryEngine(
-        connector=connector,
-        gate=gate,
-        ledger=needs.ledger,
-        publication=needs.publication,
-        topics=needs.topics,
-        schedule=needs.schedule,
-        owner=owner,
-        observer=needs.observer,
-        settings=needs.engine,
-    )
-
-    intake = Intake(
-        engine,
-        ordered=connector.ordering == "keyed",
-        done=lambda record: role.done(record),
-        on_defect=lambda error: needs.observer.notice(Trouble("deliver", type(error).__name__)),
-    )
+    intake = _intake(needs, connector, gate, owner, lambda record: role.done(record))
     topic = needs.topics.deliveries(platform)
     role = Role(
         group=deliver_group(platform),
@@ -223,6 +208,36 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         fetch_wait=needs.fetch_wait,
     )
     return RunningRole(deliver_role(platform), role, waiter=waiter, owner=owner, gate=gate, quotas=quotas)
+
+
+class _Taker(Protocol):
+    """What takes a platform's records in."""
+
+    async def accept(self, record: IncomingRecord) -> None: ...
+
+    async def drain(self, seconds: float) -> None: ...
+
+
+def _intake(
+    needs: RoleNeeds, connector: Connector, gate: Gate, owner: Owner, done: Callable[[IncomingRecord], None]
+) -> _Taker:
+    def on_defect(error: Exception) -> None:
+        needs.observer.notice(Trouble("deliver", type(error).__name__))
+
+    common: dict[str, Any] = {
+        "connector": connector,
+        "gate": gate,
+        "ledger": needs.ledger,
+        "publication": needs.publication,
+        "topics": needs.topics,
+        "schedule": needs.schedule,
+        "owner": owner,
+        "observer": needs.observer,
+        "settings": needs.engine,
+    }
+    if connector.ordering == "additive":
+        return BatchDelivery(**common, done=done, on_defect=on_defect)
+    return Intake(DeliveryEngine(**common), ordered=True, done=done, on_defect=on_defect)
 
 
 def limits(connector: Connector, control: PlatformControl | None) -> Limits:

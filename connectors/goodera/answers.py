@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from connectors.answers import COMMON_CODES, AnswerReader, Body, Kind, read_body
-from connectors.contract import Accepted, Outcome, Shipment, Uncertain
+from connectors.contract import Accepted, Outcome, Refused, Shipment, Uncertain
 from connectors.http_client import Reply, Result
 
 CODES = {
@@ -61,13 +61,17 @@ def batch(reader: AnswerReader, result: Result, shipments: Sequence[Shipment]) -
     body = read_body(result.body)
     understood = 200 <= result.status < 300 and body is not None and isinstance(body.success, bool)
     if body is None or not understood:
-        return [reader.of_reply(result, body, shipments)] * size
+        return [_of_the_whole(reader.of_reply(result, body, shipments))] * size
     body.transactionId, body.batchId = body.batchId, body.transactionId  # `batchId` first
     if body.results is not None:
         return _by_results(reader, result, body, shipments)
     if body.success and not _accounts_for_all(body.recordsProcessed, size):
         return [_unaccounted(result)] * size
-    return [reader.of_reply(result, body, shipments)] * size
+    return [_of_the_whole(reader.of_reply(result, body, shipments))] * size
+
+
+def _of_the_whole(outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, whole=True) if isinstance(outcome, Refused) else outcome
 
 
 def _accounts_for_all(processed: object, size: int) -> bool:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
 from impact_in.demo.expected import expected_sums
 from impact_in.demo.stage import DELAYS, PLATFORMS, Stage
 from impact_in.ledger_check import Violation, equations, read_kafka, read_ledger
-from impact_in.ledger_check.facts import read_positions
+from impact_in.ledger_check.facts import DeliveryFact, read_positions
 from schemas.durations import format_duration
 from schemas.event import ImpactMetricEvent
 
@@ -40,22 +40,28 @@ async def check(stage: Stage, events: Sequence[ImpactMetricEvent]) -> dict[str, 
         received = await stage.received(platform, keys=True)
         effects = {key: seen["effects"] for key, seen in received["keys"].items()}
         rows = [delivery for delivery in ledger.deliveries if delivery.platform == platform]
-        of_key = {row.idempotency_key: row.event_id for row in rows}
         found["E3"] += equations.e3_effects_are_what_was_delivered(
             platform,
             rows,
             effects,
             {name: Decimal(text) for name, text in received["sums"].items() if Decimal(text)},
-            expected_sums(platform, _applied(effects, of_key, by_id)),
+            expected_sums(platform, _applied(effects, rows, by_id)),
         )
     return found
 
 
 def _applied(
-    effects: Mapping[str, int], of_key: Mapping[str | None, UUID], events: Mapping[UUID, ImpactMetricEvent]
+    effects: Mapping[str, int], rows: Iterable[DeliveryFact], events: Mapping[UUID, ImpactMetricEvent]
 ) -> list[ImpactMetricEvent]:
-    """The events whose keys have an effect."""
-    return [events[of_key[key]] for key, count in effects.items() if count and of_key.get(key) in events]
+    """The events whose keys have an effect; of a batch's members, which share one, those that were not refused."""
+    return [
+        events[row.event_id]
+        for row in rows
+        if row.idempotency_key is not None
+        and effects.get(row.idempotency_key)
+        and row.event_id in events
+        and not (row.outcome == "dead" and row.refused)
+    ]
 
 
 async def _committed(stage: Stage, delays: Sequence[str]) -> None:

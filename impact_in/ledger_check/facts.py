@@ -62,6 +62,8 @@ class DeliveryFact(msgspec.Struct, frozen=True):
     """An attempt of it ended without a known fate."""
     replays: int
     platform_status: str | None
+    refused: bool = False
+    """Its last attempt was."""
 
 
 class LedgerFacts(msgspec.Struct, frozen=True):
@@ -77,7 +79,9 @@ async def read_ledger(database: Database) -> LedgerFacts:
     deliveries = await database.fetch(
         "select d.id, d.event_id, d.platform, d.status, d.outcome, d.mocked, d.idempotency_key, d.replays, "
         "d.platform_status, exists (select from delivery_attempts a where a.delivery_id = d.id "
-        "and a.outcome in ('unknown_outcome', 'uncertain', 'unavailable')) as uncertain from impact_deliveries d"
+        "and a.outcome in ('unknown_outcome', 'uncertain', 'unavailable')) as uncertain, "
+        "coalesce((select a.outcome = 'refused' from delivery_attempts a where a.delivery_id = d.id "
+        "order by a.attempt desc limit 1), false) as refused from impact_deliveries d"
     )
     statuses = await database.fetch("select count(*) as stored from status_events")
     return LedgerFacts(

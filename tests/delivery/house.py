@@ -19,6 +19,7 @@ from connectors.contract import (
     Uncertain,
 )
 from connectors.recording import RecordingConnector, Scripted
+from delivery.batch_delivery import BatchDelivery
 from delivery.engine import DeliveryEngine, EngineSettings
 from delivery.ingest import Ingest, IngestPipeline
 from delivery.intake import Intake
@@ -34,6 +35,9 @@ from tests.delivery.world import SCHEDULE, TOPICS, CheckedLedger, Watcher, gate
 
 INGEST = "ingest"
 POISON = "poison"
+BATCH_SIZE = 4
+IN_MEMORY = 12
+"""So few that a company's share is soon full."""
 _WORKER: contextvars.ContextVar["Worker | None"] = contextvars.ContextVar("worker", default=None)
 
 MOODS: dict[str, Scripted | Outcome] = {
@@ -55,8 +59,8 @@ HOLD = "hold"
 class Platform(RecordingConnector):
     """Honours keys, refuses poison, and is in a mood with some requests: by chance, of which a seed decides."""
 
-    def __init__(self, name: str, ordering: Any) -> None:
-        super().__init__(name, ordering, script=self._moody)
+    def __init__(self, name: str, ordering: Any, batch_size: int = 1) -> None:
+        super().__init__(name, ordering, batch_size, script=self._moody, whole=self._moody_with_all)
         self.chance = random.Random(0)
         self.moodiness = 0.0
         self.first_effects: list[UUID] = []
@@ -70,6 +74,17 @@ class Platform(RecordingConnector):
         if mood == HOLD:
             self._held.append(asyncio.Event())
         return MOODS.get(mood) or self._accepted(shipment)
+
+    def _moody_with_all(self, shipments: Sequence[Shipment]) -> Outcome | Scripted | None:
+        """Of a batch with poison in it either all is refused, or each is answered for itself."""
+        poisoned = any(shipment.event.program_name == POISON for shipment in shipments)
+        if poisoned and self.chance.random() < 0.7:
+            return Refused(
+                http_status=400, error_code=self.chance.choice(["DIMENSION_INVALID", "HTTP_400"]), whole=True
+            )
+        if poisoned or self.chance.random() >= self.moodiness:
+            return None
+        return MOODS[self.chance.choice([*MOODS])]
 
     async def send(self, shipments: Sequence[Shipment], idempotency_key: UUID) -> list[Outcome]:
         held = len(self._held)
@@ -168,25 +183,30 @@ class Worker:
 
     async def _deliver(self, consumer: Consumer, name: str) -> None:
         platform = self.house.platforms[name]
-        engine = DeliveryEngine(
-            connector=Gated(platform, self.gate),  # type: ignore[arg-type]
-            gate=gate(platform, self.house.watcher),
-            ledger=self._ledger,
-            publication=self._publication,
-            topics=TOPICS,
-            schedule=SCHEDULE,
-            owner=Owner(f"{self.name}-deliver-{name}", self.epoch),
-            observer=self.house.watcher,
-            settings=EngineSettings(lease=60.0, request_timeout=30.0, key_memory=900.0),
-        )
-
-        intake = Intake(
-            engine,
-            ordered=platform.ordering == "keyed",
-            done=consumer.ack,
-            on_defect=self.house.defects.append,
-            in_memory=12,  # so few that a company's share is soon full
-        )
+        common: dict[str, Any] = {
+            "connector": Gated(platform, self.gate),
+            "gate": gate(platform, self.house.watcher),
+            "ledger": self._ledger,
+            "publication": self._publication,
+            "topics": TOPICS,
+            "schedule": SCHEDULE,
+            "owner": Owner(f"{self.name}-deliver-{name}", self.epoch),
+            "observer": self.house.watcher,
+            "settings": EngineSettings(lease=60.0, request_timeout=30.0, key_memory=900.0),
+        }
+        intake: Any
+        if platform.ordering == "additive":
+            intake = BatchDelivery(
+                **common, done=consumer.ack, on_defect=self.house.defects.append, in_memory=IN_MEMORY
+            )
+        else:
+            intake = Intake(
+                DeliveryEngine(**common),
+                ordered=True,
+                done=consumer.ack,
+                on_defect=self.house.defects.append,
+                in_memory=IN_MEMORY,
+            )
         while True:
             await intake.accept(await consumer.next())
 
@@ -207,7 +227,10 @@ class House:
         self.broker = Broker()
         self.seen = MemorySeenBefore()
         self.watcher = Watcher()
-        self.platforms = {"benevity": Platform("benevity", "keyed"), "goodera": Platform("goodera", "additive")}
+        self.platforms = {
+            "benevity": Platform("benevity", "keyed"),
+            "goodera": Platform("goodera", "additive", BATCH_SIZE),
+        }
         self.roles = (INGEST, *self.platforms)
         self.defects: list[Exception] = []
         self.workers = {name: Worker(self, name, self._epoch()) for name in ("w1", "w2")}

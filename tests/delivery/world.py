@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -23,6 +23,7 @@ from delivery.retry_schedule import RetrySchedule
 from delivery.sweeper import SweptPlatform
 from delivery_log.contract import (
     Arrival,
+    BatchVerdict,
     Busy,
     Claim,
     CompanyPlatform,
@@ -31,7 +32,11 @@ from delivery_log.contract import (
     LedgerUnavailable,
     Owner,
     Recorded,
+    Request,
+    Resend,
     Result,
+    SealedClaim,
+    SealedMember,
     Verdict,
 )
 from delivery_log.memory import MemoryLedger, MemoryState
@@ -161,6 +166,35 @@ class CheckedLedger(MemoryLedger):
                 self._hold(identifier, owner, lease)
         await asyncio.sleep(0)
         return answer
+
+    async def sealed_batch(self, batch_id: UUID) -> list[SealedMember]:
+        await self._wire("sealed_batch")
+        return await super().sealed_batch(batch_id)
+
+    async def begin_sealed(
+        self,
+        batch_id: UUID,
+        claims: Sequence[SealedClaim],
+        *,
+        owner: Owner,
+        lease: float,
+        key_memory: float,
+        token: UUID | None = None,
+    ) -> BatchVerdict:
+        await self._wire("begin_sealed")
+        answer = await super().begin_sealed(
+            batch_id, claims, owner=owner, lease=lease, key_memory=key_memory, token=token
+        )
+        if isinstance(answer, Resend):
+            for claim, verdict in zip(claims, answer.members, strict=True):
+                if isinstance(verdict, Go):
+                    self._hold(claim.delivery_id, owner, lease)
+        await asyncio.sleep(0)
+        return answer
+
+    async def wake_parked(self, platform: str, companies: Mapping[UUID, int]) -> list[Request]:
+        await self._wire("wake_parked")
+        return await super().wake_parked(platform, companies)
 
     def _live(self, claim: Claim) -> bool:
         row = self.state.deliveries.get(claim.delivery_id)
