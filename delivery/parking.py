@@ -30,15 +30,17 @@ class Parking:
         self._publication = publication
         self._topics = topics
         self._observer = observer
-        self._batcher: MicroBatcher[Parked, Changed | None] = MicroBatcher(self._park_all, key=lambda one: one.delivery_id)
+        self._batcher: MicroBatcher[Parked, Changed | None] = MicroBatcher(
+            self._park_all, key=lambda one: one.delivery_id
+        )
         self._parked: set[UUID] = set()
         self._asking: set[UUID] = set()
         # company → how many were woken and have not come back yet, and when
         self._on_their_way: dict[UUID, tuple[int, float]] = {}
 
     async def park(self, request: DeliveryRequest, delay: float = 0.0, organization: str = "") -> Changed | None:
-        """Its record may be acked then. `delay`: seconds until its time, behind a forbidden organization; 0: it waits for
-        room. `Changed`: it was not parked, its organization is another by now."""
+        """Its record may be acked then. `delay`: seconds until its time, behind a forbidden organization; 0: it waits
+        for room. `Changed`: it was not parked, its organization is another by now."""
         changed = await self._batcher.submit(Parked(request.delivery_id, request.hop, delay, organization))
         if delay == 0:
             self._parked.add(request.event.company_id)
