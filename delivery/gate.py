@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from connectors.contract import Forbidden, Outcome, Unavailable, Uncertain
+from connectors.contract import Outcome, Unavailable, Uncertain
 from delivery.holding import Holds
 from delivery.observer import Observer, QuotaWaited, Trouble
 from delivery_log.contract import LedgerUnavailable
@@ -116,10 +116,7 @@ class Gate:
             if isinstance(best.get(organization, _NOTHING), Unavailable | Uncertain):
                 best[organization] = outcome
         for organization, outcome in best.items():
-            if isinstance(outcome, Forbidden) and len(best) > 1:
-                self.holds.heard(organization, now, probe=not leave.counts)  # one of them: nobody knows which
-            else:
-                self.holds.learn(outcome, organization, leave.scope, now, probe=not leave.counts)
+            self.holds.learn(outcome, organization, leave.scope, now, probe=not leave.counts, one_of=len(best))
         return leave.counts and self.holds.counts
 
     def organization_unused(self, organization: str) -> None:

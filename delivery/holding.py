@@ -149,8 +149,11 @@ class Holds:
 
     # ---- what came of it
 
-    def learn(self, outcome: Outcome, organization: str, scope: str, now: float, *, probe: bool = False) -> None:
-        """`probe`: it was let through while the platform was held."""
+    def learn(
+        self, outcome: Outcome, organization: str, scope: str, now: float, *, probe: bool = False, one_of: int = 1
+    ) -> None:
+        """`probe`: it was let through while the platform was held. `one_of` so many organizations in the request: of a
+        403 that several got together nobody knows whom it means."""
         if isinstance(outcome, Unavailable | Uncertain):
             self._failed(outcome, organization, now, probe=probe)
             self._look_at_breaker(now)
@@ -164,7 +167,7 @@ class Holds:
             self._over(self._credentials, now)
             self._credentials = None
         if isinstance(outcome, Forbidden):
-            if organization not in self._forbidden:
+            if organization not in self._forbidden and one_of == 1:
                 next_probe = now + FORBIDDEN_PROBE_SECONDS
                 held = _Held("forbidden", organization, now, FORBIDDEN_PROBE_SECONDS, next_probe)
                 self._forbidden[organization] = self._begun(held)
@@ -194,17 +197,6 @@ class Holds:
             self._breaker = self._begun(_Held("breaker", "", now, opened[1], opened[0]))
         else:
             self._breaker.next_probe, self._breaker.interval = opened
-
-    def heard(self, organization: str, now: float, *, probe: bool = False) -> None:
-        """The platform answered; what it said is no matter here."""
-        self.breaker.answered(organization, now, probe=probe)
-        self._look_at_breaker(now)
-
-    def _look_at_breaker(self, now: float) -> None:
-        if self.breaker.state(now) == "closed":
-            self._breaker = None
-        elif self._breaker is None:
-            self._breaker = _Probing(now, 1.0, now)
 
     def _failed(self, outcome: Unavailable | Uncertain, organization: str, now: float, *, probe: bool) -> None:
         if outcome.error_code not in ("INTERNAL_ERROR", "LEASE_SPENT"):
