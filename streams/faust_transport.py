@@ -12,8 +12,10 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from streams.tolerant_records import install
 
 _PASS_EVERY = 100
-# A role reads no further while records of so many bytes are in its hands: counts alone do not bound memory.
+# A role reads no further while records of so many bytes are in its hands: counts alone do not bound memory. What a record
+# costs beside its value: the client's objects, Faust's and ours.
 _BYTES_IN_HAND = 32 * 1024 * 1024
+_BESIDE_ITS_VALUE = 3 * 1024
 
 install()
 
@@ -62,7 +64,7 @@ class _Consumer(Consumer):
             # Looked at again after each wait: what was fetched before a rebalance is not ours to hand over.
             if not self.flow_active or message.generation_id != self.app.consumer_generation_id:
                 return False
-            self.app.in_hand.add(len(message.value or b""))
+            self.app.in_hand.add(message.value)
             await self._hand_over(partition, message)
         return bool(self.flow_active)
 
@@ -122,16 +124,19 @@ class InHand:
         if self.full:
             await self._room.wait()
 
-    def add(self, size: int) -> None:
-        self._bytes += size
+    def add(self, value: bytes | None) -> None:
+        self._bytes += len(value or b"") + _BESIDE_ITS_VALUE
 
-    def remove(self, size: int) -> None:
+    def remove(self, value: bytes | None) -> None:
+        self._remove(len(value or b"") + _BESIDE_ITS_VALUE)
+
+    def clear(self) -> None:
+        self._remove(self._bytes)
+
+    def _remove(self, size: int) -> None:
         self._bytes = max(self._bytes - size, 0)
         if not self.full:
             self._room.set()
-
-    def clear(self) -> None:
-        self.remove(self._bytes)
 
 
 class StreamApp(faust.App):

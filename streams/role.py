@@ -21,7 +21,8 @@ from streams.reading import CLOCK_SLACK, METADATA_MAX_AGE, bounded_age, ended_pa
 
 # So many records are taken without letting anything else run.
 _PASS_EVERY = 100
-_POLL_RECORDS = 500
+# As many as a fetch brings: each poll is a way to the consumer's thread and back, for all partitions.
+_POLL_RECORDS = 10_000
 IN_HAND = "records are in hand and none is finished"
 """A stall's name: one that a hold explains."""
 
@@ -194,7 +195,7 @@ class Role:
         self._accepting = False
 
     def _ack(self, event: Any) -> None:
-        self.app.in_hand.remove(len(event.message.value or b""))
+        self.app.in_hand.remove(event.message.value)
         event.ack()
 
     async def _on_revoked(self, app: Any, revoked: Any, **_: Any) -> None:
