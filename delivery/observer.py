@@ -69,6 +69,13 @@ class QuotaWaited(msgspec.Struct, frozen=True):
     seconds: float
 
 
+class RetriesForwarded(msgspec.Struct, frozen=True):
+    """Records of a retry topic are back on the platform's topic, confirmed; how many seconds after each was due."""
+
+    platform: str
+    late: tuple[float, ...]
+
+
 class Trouble(msgspec.Struct, frozen=True):
     """Something the heart waits out (a server away) or survived (a defect). `where` is a bounded word; `detail` has
     no content and no secret."""
@@ -77,7 +84,17 @@ class Trouble(msgspec.Struct, frozen=True):
     detail: str
 
 
-Happening = EventConsumed | RecordSkipped | AttemptMade | RequestMade | DeadLettered | Swept | QuotaWaited | Trouble
+Happening = (
+    EventConsumed
+    | RecordSkipped
+    | AttemptMade
+    | RequestMade
+    | DeadLettered
+    | Swept
+    | QuotaWaited
+    | RetriesForwarded
+    | Trouble
+)
 
 
 class Observer(Protocol):

@@ -17,6 +17,7 @@ from delivery.observer import (
     QuotaWaited,
     RecordSkipped,
     RequestMade,
+    RetriesForwarded,
     Swept,
     Trouble,
 )
@@ -29,6 +30,7 @@ _LOGGER = "impact_in.delivery"
 _LABEL_VALUES = 50
 _DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BATCH_SIZES = (1, 2, 5, 10, 20, 50, 75, 100)
+_LATENESS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0, 600.0)
 _WAITS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3600.0, 86400.0)
 
 
@@ -61,6 +63,8 @@ class LogObserver:
                 line("delivery.swept", platform=platform, delivery_id=str(delivery_id), reason=reason)
             case Trouble(where, detail):
                 self._log.warning("trouble", where=where, detail=detail)
+            case RetriesForwarded():
+                return
             case RecordSkipped() | EventConsumed() if not self._plain.isEnabledFor(logging.DEBUG):
                 return  # thousands a second: not worth structlog's way to the same answer
             case RecordSkipped(platform, delivery_id, verdict):
@@ -151,6 +155,13 @@ class MetricsObserver:
             buckets=_BATCH_SIZES,
             registry=registry,
         )
+        self._lateness = Histogram(
+            "impact_in_retry_lateness_seconds",
+            "From a retry's time to its record's return to the platform's topic.",
+            ["platform"],
+            buckets=_LATENESS,
+            registry=registry,
+        )
         self._errors: set[str] = set()
         self._of_platform: dict[str, _OfPlatform] = {}
         self._of_result: dict[str, Counter] = {}
@@ -171,6 +182,10 @@ class MetricsObserver:
                 self._quota_wait.labels(platform).observe(seconds)
             case RequestMade(platform, deliveries):
                 self._batch_size.labels(platform).observe(deliveries)
+            case RetriesForwarded(platform, late):
+                lateness = self._lateness.labels(platform)
+                for seconds in late:
+                    lateness.observe(seconds)
             case RecordSkipped() | Trouble():
                 return
 

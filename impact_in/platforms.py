@@ -1,6 +1,7 @@
 """Connectors and webhooks from settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -23,11 +24,13 @@ _NOBODY: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def build_connectors(settings: Settings) -> dict[str, Connector]:
-    """The enabled platforms' connectors; settings must have been loaded with `platforms`. Close each one in the end."""
+def build_connectors(
+    settings: Settings, on_refresh: Callable[[str, str], None] = lambda platform, result: None
+) -> dict[str, Connector]:
+    """The enabled platforms' connectors; settings must have been loaded with `platforms`. Close each one in the end.
+    `on_refresh(platform, result)`: a token was asked for; `ok`, `rejected` or `unavailable`."""
     return {
-        name: _build(platform, request_timeout=settings.request_timeout)
-        for name, platform in settings.platforms.items()
+        name: _build(platform, settings.request_timeout, on_refresh) for name, platform in settings.platforms.items()
     }
 
 
@@ -51,11 +54,12 @@ def webhooks(settings: Settings) -> tuple[dict[str, Webhook], dict[str, tuple[by
     return found, keys
 
 
-def _build(platform: PlatformSettings, *, request_timeout: float) -> Connector:
+def _build(platform: PlatformSettings, request_timeout: float, on_refresh: Callable[[str, str], None]) -> Connector:
     known = REGISTRY[platform.name]
     arguments = _NOBODY[platform.name] if platform.mock_mode else platform.variables.connector_settings()
     try:
-        connector = known.connector(known.settings(**arguments, request_timeout=request_timeout))
+        told = {"on_refresh": partial(on_refresh, platform.name)} if known.has_token else {}
+        connector = known.connector(known.settings(**arguments, request_timeout=request_timeout), **told)
     except ValueError as error:
         raise SettingsError(str(error)) from None  # a connector names the setting and quotes nothing
     return MockConnector(connector) if platform.mock_mode else connector

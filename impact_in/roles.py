@@ -15,7 +15,7 @@ from delivery.gate import Gate
 from delivery.holding import Holds
 from delivery.ingest import Ingest, IngestPipeline
 from delivery.intake import Intake
-from delivery.observer import Observer, Trouble
+from delivery.observer import Observer, RetriesForwarded, Trouble
 from delivery.ports import IncomingRecord
 from delivery.publication import Publication
 from delivery.retry_schedule import RetrySchedule
@@ -130,6 +130,10 @@ class RunningRole:
             found.pop(IN_HAND, None)
         return found
 
+    def lag(self) -> dict[str, int]:
+        """Topic → records that wait to be worked off, of the partitions that are ours."""
+        return self.role.lag() | ({} if self.waiter is None else self.waiter.lag())
+
     def progress(self) -> dict[tuple[str, int], float]:
         return self.role.progress() | (self.waiter.progress() if self.waiter is not None else {})
 
@@ -206,6 +210,7 @@ def deliver(needs: RoleNeeds, platform: str) -> RunningRole:
         observer=needs.observer,
         session_timeout=needs.session_timeout,
         fetch_wait=needs.fetch_wait,
+        forwarded=lambda late: needs.observer.notice(RetriesForwarded(platform, tuple(late))),
     )
     return RunningRole(deliver_role(platform), role, waiter=waiter, owner=owner, gate=gate, quotas=quotas)
 

@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from delivery.publication import Publication
 from delivery.sweeper import Sweeper
 from delivery_log.contract import LedgerUnavailable, Progress
 from delivery_log.postgres.database import Database
+from delivery_log.postgres.inspection import PostgresInspection
 from delivery_log.postgres.ledger import PostgresLedger
 from delivery_log.postgres.migrations import pending_migrations
 from delivery_log.postgres.platforms import PostgresPlatformLog, PostgresRequestLog
@@ -34,6 +35,7 @@ from impact_in import roles as composition
 from impact_in.errors import StartError
 from impact_in.health import HealthThread, Patience, TcpAddress
 from impact_in.holding import Holding
+from impact_in.measures import Measures
 from impact_in.needed_topics import needed_topics
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.platforms import build_connectors, credential_fingerprints
@@ -79,7 +81,9 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
     stop = asyncio.Event()
     install_signals(stop)
     async with contextlib.AsyncExitStack() as stack:
-        connectors = build_connectors(settings)
+        registry = CollectorRegistry()
+        measures = Measures(registry)
+        connectors = build_connectors(settings, measures.token_refreshed)
         for connector in connectors.values():
             stack.push_async_callback(connector.close)
         names = list(wanted) or role_names(connectors)
@@ -92,7 +96,6 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
         stack.push_async_callback(seen.close)
         publisher = await KafkaPublisher.open(settings.kafka)
         stack.push_async_callback(publisher.close)
-        registry = CollectorRegistry()
         troubles = TroubleCount()
         observer = Observers([LogObserver(), MetricsObserver(registry), troubles])
         publication = Publication(publisher, ledger, observer)
@@ -131,7 +134,14 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
             patience=patience,
         )
         vitals = Vitals(running, troubles, patience=patience.stalled)
-        return await _until_stopped(settings, needs, running, sweeper, holding, health, vitals, stop)
+        looks: dict[str, Callable[[], Awaitable[None]]] = {
+            "holding": holding.run,
+            "consumers": lambda: measures.of_consumers(running),
+        }
+        if place.process == 0:
+            inspection, within = PostgresInspection(database), settings.confirm_within.total_seconds()
+            looks["ledger"] = lambda: measures.of_ledger(inspection, list(connectors), within, observer)
+        return await _until_stopped(settings, needs, running, sweeper, looks, health, vitals, stop)
 
 
 async def _until_stopped(
@@ -139,7 +149,7 @@ async def _until_stopped(
     needs: RoleNeeds,
     running: list[RunningRole],
     sweeper: Sweeper,
-    holding: Holding,
+    looks: Mapping[str, Callable[[], Awaitable[None]]],
     health: HealthThread,
     vitals: Vitals,
     stop: asyncio.Event,
@@ -159,9 +169,9 @@ async def _until_stopped(
         background = [
             asyncio.create_task(needs.publication.run(), name="publication"),
             asyncio.create_task(sweeper.run(), name="sweeper"),
-            asyncio.create_task(holding.run(), name="holding"),
             asyncio.create_task(_report_progress(needs, running), name="progress"),
         ]
+        background += [asyncio.create_task(_run_look(look), name=name) for name, look in looks.items()]
         stack.push_async_callback(_cancel, background)
         stopping = asyncio.create_task(stop.wait())
         # From here on an end is bounded, whatever it has to undo: also that of a start that fails, or that hangs
@@ -190,6 +200,10 @@ async def _until_stopped(
         await needs.publication.flush()
     _log.info("worker.stopped", status=status)
     return status
+
+
+async def _run_look(look: Callable[[], Awaitable[None]]) -> None:
+    await look()
 
 
 def _reason(task: asyncio.Task[Any]) -> str:

@@ -65,6 +65,11 @@ class AckTracker(Generic[Message]):
         slots = self._slots.get((topic, partition))
         return slots[0].timestamp if slots else None
 
+    def first(self, topic: str, partition: int) -> int | None:
+        """Offset of that record."""
+        slots = self._slots.get((topic, partition))
+        return slots[0].offset if slots else None
+
     def __len__(self) -> int:
         """Records read and not acked."""
         return len(self._by_offset)

@@ -32,6 +32,15 @@ def exhausted_for(consumer: Any, partition: Any) -> float | None:
     return max(time.time() - polled / 1000, 0.0) if state.position >= highwater else None
 
 
+def behind(consumer: Any, partition: Any, first: int | None) -> int:
+    """Records of a partition that are not done. `first`: the first of those that were read, None where all are done."""
+    highwater = consumer.highwater(partition)
+    state = consumer._subscription.subscription.assignment.state_value(partition)
+    if highwater is None or state is None or not state.has_valid_position:
+        return 0  # nothing was fetched yet
+    return max(int(highwater - (state.position if first is None else first)), 0)
+
+
 def ended_parts(consumer: Any) -> str | None:
     """Which of aiokafka's own tasks has ended, in a consumer that was not stopped."""
     tasks = {"fetching": consumer._fetcher._fetch_task, "coordination": consumer._coordinator._coordination_task}

@@ -25,6 +25,8 @@ class Departure(NamedTuple):
     records: list[object]
     counts: dict[object, int]
     generation: int
+    due: list[float]
+    """Of each record, in seconds since 1970."""
 
 
 class RetryShelf:
@@ -58,18 +60,20 @@ class RetryShelf:
         ]
         heapq.heapify(heads)
         records: list[object] = []
+        due: list[float] = []
         counts: dict[object, int] = {}
         while heads and len(records) < at_most:
             _, number, partition = heapq.heappop(heads)
             head = self._head(partition)
             assert head is not None
             records.append(head.record)
+            due.append(head.due)
             counts[partition] = counts.get(partition, 0) + 1
             self._in_air[partition] = self._in_air.get(partition, 0) + 1
             following = self._head(partition)
             if following is not None and following.due <= now:
                 heapq.heappush(heads, (following.due, number, partition))
-        return Departure(records, counts, self._generation) if records else None
+        return Departure(records, counts, self._generation, due) if records else None
 
     def confirmed(self, departures: Iterable[Departure]) -> Mapping[object, int]:
         """Gone: the oldest ones in the air. Answers the offset to commit of each partition."""
@@ -112,6 +116,11 @@ class RetryShelf:
         """Timestamp of the oldest record that has not gone."""
         waiting = self._waiting.get(partition)
         return waiting[0].timestamp if waiting else None
+
+    def first(self, partition: object) -> int | None:
+        """Offset of the first record that has not gone."""
+        waiting = self._waiting.get(partition)
+        return waiting[0].offset if waiting else None
 
     def __len__(self) -> int:
         return sum(len(waiting) for waiting in self._waiting.values())

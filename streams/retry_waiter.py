@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiokafka
@@ -27,6 +27,7 @@ from streams.connection import KafkaConnection
 from streams.reading import (
     CLOCK_SLACK,
     METADATA_MAX_AGE,
+    behind,
     bounded_age,
     ended_parts,
     exhausted_for,
@@ -65,9 +66,12 @@ class RetryWaiter(Service):
         observer: Observer,
         session_timeout: float,
         fetch_wait: float,
+        forwarded: Callable[[Sequence[float]], None] = lambda late: None,
         **options: Any,
     ) -> None:
+        """`forwarded(late)`: these records are back, so many seconds after each was due."""
         super().__init__(**options)
+        self._on_forwarded = forwarded
         self._topics = topics
         self._destination = destination
         self._publication = publication
@@ -196,6 +200,13 @@ class RetryWaiter(Service):
                 answer[partition.topic, partition.partition] = age
         return answer
 
+    def lag(self) -> dict[str, int]:
+        """Topic → records that have not gone back, of the partitions that are ours."""
+        answer = dict.fromkeys(self._topics, 0)
+        for partition in self._consumer.assignment():
+            answer[partition.topic] += behind(self._consumer, partition, self._shelf.first(partition))
+        return answer
+
     @property
     def holds(self) -> int:
         """Records fetched that have not gone: they wait for their time, or for the broker's confirmation."""
@@ -230,6 +241,9 @@ class RetryWaiter(Service):
             if failure is None:
                 gone.append(self._air.popleft()[0])
         offsets = self._shelf.confirmed(gone)
+        if gone:
+            now = time.time()
+            self._on_forwarded([now - due for departure in gone for due in departure.due])
         self._stirred.set()
         if offsets:
             await self._commit(offsets)

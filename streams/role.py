@@ -17,7 +17,7 @@ from delivery.ports import IncomingRecord
 from streams.ack_tracker import AckTracker
 from streams.connection import KafkaConnection
 from streams.faust_transport import StreamApp
-from streams.reading import CLOCK_SLACK, METADATA_MAX_AGE, bounded_age, ended_parts, exhausted_for, out_of_group
+from streams.reading import CLOCK_SLACK, METADATA_MAX_AGE, behind, bounded_age, ended_parts, exhausted_for, out_of_group
 
 # So many records are taken without letting anything else run.
 _PASS_EVERY = 100
@@ -116,6 +116,17 @@ class Role:
                 if age is not None:
                     answer[partition.topic, partition.partition] = age
         return answer
+
+    def lag(self) -> dict[str, int]:
+        """Topic → records without an outcome, of the partitions that are ours."""
+        consumer = self._consumer()
+        partitions = [] if consumer is None else consumer.assignment()
+        return {
+            self.topic: sum(
+                behind(consumer, partition, self._tracker.first(partition.topic, partition.partition))
+                for partition in partitions
+            )
+        }
 
     def share(self) -> float:
         """This member's part of the topic: its partitions of all."""

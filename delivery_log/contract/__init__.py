@@ -60,6 +60,7 @@ from delivery_log.contract.errors import (
 )
 from delivery_log.contract.inspection import (
     AttemptRow,
+    Backlog,
     DeliveryFilter,
     DeliveryRow,
     Inspection,
@@ -95,6 +96,7 @@ __all__ = [
     "Arrival",
     "AttemptOutcome",
     "AttemptRow",
+    "Backlog",
     "BatchVerdict",
     "Blocked",
     "Busy",

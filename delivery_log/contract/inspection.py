@@ -1,5 +1,6 @@
 """Looking at the ledger, changing nothing."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -80,6 +81,17 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits, by platform."""
+
+    retrying: Mapping[str, int]
+    unconfirmed: Mapping[str, int]
+    """Accepted so long ago that it should have been confirmed or rejected; of mocked ones nobody expects that. Counted
+    up to a million."""
+    unpublished_for: float
+    """Seconds that the eldest record which should be on a topic has waited for a broker's confirmation; 0.0: none."""
+
+
 class Inspection(Protocol):
     """Looking, changing nothing."""
 
@@ -92,6 +104,10 @@ class Inspection(Protocol):
         ...
 
     async def tallies(self) -> list[Tally]: ...
+
+    async def backlog(self, *, confirm_within: float) -> Backlog:
+        """`confirm_within`: seconds."""
+        ...
 
     async def ping(self) -> None:
         """Raises LedgerUnavailable where it would refuse to write."""

@@ -1,9 +1,10 @@
 """Twin of looking at the ledger."""
 
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
-from delivery_log.contract import AttemptRow, DeliveryFilter, DeliveryRow, Page, StatusRow, Tally
+from delivery_log.contract import AttemptRow, Backlog, DeliveryFilter, DeliveryRow, Page, StatusRow, Tally
 from delivery_log.cursors import read_cursor, write_cursor
 from delivery_log.memory.state import DeliveryRecord, MemoryState, StatusRecord
 from schemas.trace import trace_id
@@ -56,6 +57,22 @@ class MemoryInspection:
                 counts.items(), key=lambda item: tuple(text or "" for text in item[0])
             )
         ]
+
+    async def backlog(self, *, confirm_within: float) -> Backlog:
+        rows, now = self.state.deliveries.values(), self.state.clock()
+        unpublished = [
+            row.published_at for row in rows if row.unannounced or (row.unfinished and row.published_hop < row.hop)
+        ]
+        return Backlog(
+            retrying=Counter(row.platform for row in rows if row.status == "retrying"),
+            unconfirmed=Counter(
+                row.platform
+                for row in rows
+                if row.status == "delivered" and not row.mocked and row.platform_status in (None, "received")
+                if row.delivered_at is not None and row.delivered_at < now - timedelta(seconds=confirm_within)
+            ),
+            unpublished_for=max(((now - moment).total_seconds() for moment in unpublished), default=0.0),
+        )
 
     async def ping(self) -> None:
         """A dictionary is always there."""

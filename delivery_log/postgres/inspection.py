@@ -8,6 +8,7 @@ import msgspec
 
 from delivery_log.contract import (
     AttemptRow,
+    Backlog,
     DeliveryFilter,
     DeliveryRow,
     LedgerUnavailable,
@@ -21,8 +22,10 @@ from delivery_log.postgres.database import Database, sql
 _LIST_DELIVERIES = sql("list_deliveries")
 _SHOW_DELIVERY = sql("show_delivery")
 _TALLY_DELIVERIES = sql("tally_deliveries")
+_BACKLOG = sql("backlog")
 _CHECK_WRITABLE = sql("check_writable")
 
+_MOST_UNCONFIRMED = 1_000_000
 _EMPTY = Page(items=(), next_cursor=None)
 
 
@@ -67,6 +70,14 @@ class PostgresInspection:
 
     async def tallies(self) -> list[Tally]:
         return [Tally(**row) for row in await self._database.fetch(_TALLY_DELIVERIES)]
+
+    async def backlog(self, *, confirm_within: float) -> Backlog:
+        rows = await self._database.fetch(_BACKLOG, confirm_within, _MOST_UNCONFIRMED)
+        return Backlog(
+            retrying={row["platform"]: row["retrying"] for row in rows if row["retrying"]},
+            unconfirmed={row["platform"]: row["unconfirmed"] for row in rows if row["unconfirmed"]},
+            unpublished_for=max((row["unpublished_for"] for row in rows), default=0.0),
+        )
 
     async def ping(self) -> None:
         rows = await self._database.fetch(_CHECK_WRITABLE)

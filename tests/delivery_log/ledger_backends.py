@@ -15,6 +15,7 @@ from delivery_log.postgres.migrations import migrate
 _TIMES = (
     "updated_at",
     "published_at",
+    "delivered_at",
     "next_attempt_at",
     "first_failed_at",
     "deadline_at",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_log.contract import DeliveryFilter, LedgerUnavailable, Tally
+from delivery_log.contract import Backlog, DeliveryFilter, LedgerUnavailable, Tally
 from delivery_log.cursors import read_cursor, write_cursor
 from delivery_log.postgres.database import Database
 from delivery_log.postgres.inspection import PostgresInspection
@@ -140,6 +140,41 @@ async def test_tallies_count_by_platform_and_state(books: Books, status_event: A
         Tally(platform="benevity", status="delivered", outcome="delivered", platform_status="confirmed", count=1),
         Tally(platform="goodera", status="pending", outcome=None, platform_status=None, count=1),
     ]
+
+
+async def test_a_backlog_is_what_retries_what_nobody_confirmed_and_what_no_broker_has(
+    books: Books, status_event: Any
+) -> None:
+    async def backlog() -> Backlog:
+        return await books.inspection.backlog(confirm_within=3_600)
+
+    assert await backlog() == Backlog(retrying={}, unconfirmed={}, unpublished_for=0.0)
+    ledger = books.backend.ledger
+    retrying = await books.pending("goodera")
+    await books.finish(retrying, await books.begin(retrying), outcome="throttled", counted=False, then="later", delay=5)
+    await ledger.confirm_published([(retrying, 2)])
+    for transaction in ("confirmed", "received", "silent"):
+        await books.delivered(transaction)
+    events = [status_event("confirmed"), status_event("received", "received")]
+    await books.statuses.record_status_events(events)
+    await books.statuses.link_status_events(10)
+    assert await backlog() == Backlog(retrying={"goodera": 1}, unconfirmed={}, unpublished_for=0.0)
+    for transaction in ("received", "silent"):
+        await books.delivered(f"new {transaction}")
+    await books.backend.pass_time(3_700)
+    mocked = await books.delivered("mocked")
+    await books.backend.set_row(mocked, mocked=True)
+    late = await books.pending()
+    assert (await backlog()).unconfirmed == {"benevity": 4}
+    assert (await backlog()).unpublished_for < 10
+    await books.backend.pass_time(100)
+    assert 100 <= (await backlog()).unpublished_for < 110
+    await ledger.confirm_published([(late, 1)])
+    assert (await backlog()).unpublished_for == 0.0
+    dead = await books.pending()
+    await books.finish(dead, await books.begin(dead), outcome="refused", counted=True, then="dead")
+    await books.backend.pass_time(50)
+    assert 50 <= (await backlog()).unpublished_for < 60  # its dead letter
 
 
 async def test_a_ledger_that_can_write_answers_a_ping(books: Books) -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from connectors.contract import Accepted, Outcome, Refused, Unavailable
-from delivery.observer import AttemptMade, DeadLettered, EventConsumed, QuotaWaited, Swept
+from delivery.observer import AttemptMade, DeadLettered, EventConsumed, QuotaWaited, RetriesForwarded, Swept
 from impact_in import logs
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 
@@ -119,6 +119,16 @@ def test_error_codes_that_a_platform_makes_up_do_not_fill_the_metrics() -> None:
     ]
     assert len(errors) == 51
     assert "other" in errors
+
+
+def test_how_late_retries_go_back_is_measured() -> None:
+    registry = CollectorRegistry()
+    observer = MetricsObserver(registry)
+    observer.notice(RetriesForwarded("benevity", (0.002, 0.3)))
+    observer.notice(RetriesForwarded("benevity", (2.0,)))
+    labels = {"platform": "benevity"}
+    assert registry.get_sample_value("impact_in_retry_lateness_seconds_count", labels) == 3
+    assert registry.get_sample_value("impact_in_retry_lateness_seconds_bucket", {"le": "0.5", **labels}) == 2
 
 
 def test_waits_for_a_quota_are_measured() -> None:

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from connectors.contract import Accepted, Shipment
+from connectors.contract import Accepted, Shipment, Unavailable
 from connectors.mock import MockConnector
 from impact_in.platforms import build_connectors, credential_fingerprints, webhooks
 from impact_in.settings import load
@@ -21,6 +21,19 @@ async def test_each_enabled_platform_gets_its_connector() -> None:
     connectors = build_connectors(load("platforms", environ=COMPLETE | {"IMPACT_IN_GOODERA_ENABLED": "false"}))
     assert list(connectors) == ["benevity", "workday"]
     assert not any(isinstance(connector, MockConnector) for connector in connectors.values())
+    for connector in connectors.values():
+        await connector.close()
+
+
+async def test_what_becomes_of_a_token_request_is_told_with_its_platform() -> None:
+    told: list[tuple[str, str]] = []
+    nowhere = {"WORKDAY_API_URL": "http://127.0.0.1:9"}
+    connectors = build_connectors(
+        load("platforms", environ=COMPLETE | nowhere), lambda platform, result: told.append((platform, result))
+    )
+    [outcome] = await connectors["workday"].send([shipment()], uuid4())
+    assert isinstance(outcome, Unavailable)
+    assert told == [("workday", "unavailable")]
     for connector in connectors.values():
         await connector.close()
 

@@ -27,6 +27,16 @@ def test_a_message_is_acked_only_after_all_before_it() -> None:
     assert len(tracker) == 0
 
 
+def test_the_first_that_is_not_acked_is_known() -> None:
+    tracker, _ = opened([5, 6, 7])
+    tracker.done("t", 0, 6)
+    assert (tracker.first("t", 0), tracker.first("t", 1)) == (5, None)
+    tracker.done("t", 0, 5)
+    assert tracker.first("t", 0) == 7
+    tracker.done("t", 0, 7)
+    assert tracker.first("t", 0) is None
+
+
 def test_partitions_do_not_wait_for_each_other() -> None:
     acked: list[tuple[int, int]] = []
     tracker: AckTracker[tuple[int, int]] = AckTracker(acked.append)

@@ -26,6 +26,18 @@ def test_nothing_is_due_early_nor_before_its_elder() -> None:
     assert shelf.next_due() is None
 
 
+def test_it_tells_when_each_was_due_and_which_is_the_first_that_has_not_gone() -> None:
+    shelf = RetryShelf(most=10, most_bytes=1_000)
+    assert shelf.first("p") is None
+    shelf.put("p", [waiting(7, 1.0), waiting(8, 2.0), waiting(9, 9.0)])
+    departure = shelf.take_due(3.0, 10)
+    assert departure is not None
+    assert departure.due == [1.0, 2.0]
+    assert shelf.first("p") == 7  # it may come again
+    shelf.confirmed([departure])
+    assert shelf.first("p") == 9
+
+
 def test_the_longest_due_goes_first_whichever_partition_it_is_in() -> None:
     shelf = RetryShelf(most=10, most_bytes=1_000)
     shelf.put("p", [waiting(n, float(n)) for n in (1, 3)])

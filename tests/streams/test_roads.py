@@ -73,8 +73,9 @@ async def test_only_what_is_done_without_a_gap_is_committed_and_the_rest_comes_a
         if record.offset != 3:
             role.done(record)
 
-    async with reading(road, topic, all_but_the_fourth):
+    async with reading(road, topic, all_but_the_fourth) as role:
         await eventually(lambda: len(first) == 10, timeout=30)
+        assert role.lag() == {topic: 7}
     assert await committed(road, topic) == 3
 
     second: list[int] = []
@@ -83,8 +84,9 @@ async def test_only_what_is_done_without_a_gap_is_committed_and_the_rest_comes_a
         second.append(record.offset)
         role.done(record)
 
-    async with reading(road, topic, every_one):
+    async with reading(road, topic, every_one) as role:
         await eventually(lambda: len(second) == 7, timeout=30)
+        assert role.lag() == {topic: 0}
     assert second == [3, 4, 5, 6, 7, 8, 9]
     assert await committed(road, topic) == 10
 
@@ -179,7 +181,13 @@ async def test_progress_says_now_once_everything_is_worked_off(road: Road) -> No
 
 @asynccontextmanager
 async def waiting(
-    road: Road, topic: str, delay: float, destination: str, *, publisher: Publisher | None = None
+    road: Road,
+    topic: str,
+    delay: float,
+    destination: str,
+    *,
+    publisher: Publisher | None = None,
+    forwarded: Callable[[Sequence[float]], None] = lambda late: None,
 ) -> AsyncIterator[RetryWaiter]:
     waiter = RetryWaiter(
         connection=road.connection,
@@ -191,6 +199,7 @@ async def waiting(
         observer=NullObserver(),
         session_timeout=3.0,
         fetch_wait=road.fetch_wait,
+        forwarded=forwarded,
     )
     await waiter.start()
     try:
@@ -208,8 +217,12 @@ async def test_a_retry_waits_until_it_is_due_and_goes_back_in_order(road: Road) 
     due = time.time() + 1.0
     records = [OutgoingRecord(retry, b"key", str(number).encode(), due_in(1.0)) for number in range(20)]
     await road.publisher.publish(records)
-    async with waiting(road, retry, 1.0, destination):
+    late: list[float] = []
+    async with waiting(road, retry, 1.0, destination, forwarded=late.extend) as waiter:
         returned = await eventually(lambda: _when(road, destination, 20), timeout=30)
+        await eventually(lambda: len(late) == 20, what="all are confirmed")
+        assert waiter.lag() == {retry: 0}
+    assert all(-0.002 <= seconds < 20.0 for seconds in late)
     assert [record.value for record in returned] == [str(number).encode() for number in range(20)]
     timestamps = await _timestamps(road, destination)
     assert min(timestamps) >= due - 0.002  # RFC 3339 with milliseconds cuts
@@ -222,6 +235,7 @@ async def test_a_waiter_that_ends_leaves_what_it_held_to_the_next(road: Road) ->
         await eventually(lambda: waiter.joined, timeout=30)
         await road.publisher.publish([OutgoingRecord(retry, b"key", b"held", due_in(3.0))])
         await eventually(lambda: waiter.holds, what="the record is held")
+        assert waiter.lag() == {retry: 1}
     assert await committed(road, retry) == 0
     async with waiting(road, retry, 3.0, destination):
         await eventually(lambda: _when(road, destination, 1), timeout=30)
