@@ -25,9 +25,18 @@ def label(company: int, number: int, published_us: int = 0) -> str:
     return f"b-{company}-{number}-{published_us}"
 
 
-def read_label(body: bytes) -> tuple[int, int, int] | None:
+def read_labels(body: bytes) -> list[tuple[int, int, int]]:
+    """Of all records of a batch."""
+    found, start = [], 0
+    while (label := read_label(body, start)) is not None:
+        found.append(label)
+        start = body.find(LABEL_START, start) + 1
+    return found
+
+
+def read_label(body: bytes, start: int = 0) -> tuple[int, int, int] | None:
     """Company, number in the company, time of publication (microseconds since 1970, 0 for none)."""
-    start = body.find(LABEL_START)
+    start = body.find(LABEL_START, start)
     if start < 0:
         return None
     company, number, published = body[start + 3 : body.find(b'"', start + 3)].split(b"-")

@@ -12,7 +12,18 @@ from collections.abc import Awaitable, Callable
 
 from rich.console import Console
 
-from benchmarks import deliver_only, kill, latency, memory, processes, retry_lateness, sick_company, whole_way
+from benchmarks import (
+    batches,
+    deliver_only,
+    kill,
+    latency,
+    memory,
+    processes,
+    quota,
+    retry_lateness,
+    sick_company,
+    whole_way,
+)
 from benchmarks.machine import describe
 from benchmarks.outcome import Outcome
 from benchmarks.results import Result, save, show, write_document
@@ -21,6 +32,8 @@ MEASURES: dict[str, Callable[..., Awaitable[Outcome]]] = {
     "whole_way": whole_way.measure,
     "processes": processes.measure,
     "deliver_only": deliver_only.measure,
+    "batches": batches.measure,
+    "quota": quota.measure,
     "latency": latency.measure,
     "sick_company": sick_company.measure,
     "retry_lateness": retry_lateness.measure,

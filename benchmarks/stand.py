@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks.events import Labelled, companies
 from benchmarks.sink import Orders, Requests, Stats
+from connectors.registry import PLATFORMS
 from delivery.ports import OutgoingRecord
 from delivery_log.contract import CompanyPlatform
 from delivery_log.postgres.companies import PostgresCompanyRegistry
@@ -182,11 +183,18 @@ class Installation:
                 batch = []
         await self.publisher.publish(batch)
 
-    async def worker(self, *roles: str, ready: bool = True, processes: int = 1, **variables: str) -> Child:
+    async def worker(
+        self,
+        *roles: str,
+        ready: bool = True,
+        processes: int = 1,
+        program: Sequence[str] = ("impact_in",),
+        **variables: str,
+    ) -> Child:
         """Through the real command line. Returns when it is ready: every role has joined its group."""
         port = free_port()
         env = self.env | {"IMPACT_IN_WORKER_PORT": str(port)} | variables
-        arguments = ["impact_in", "worker", *(word for role in roles for word in ("--role", role))]
+        arguments = [*program, "worker", *(word for role in roles for word in ("--role", role))]
         if processes > 1:
             arguments += ["--processes", str(processes)]
         child = await self.stand.child("worker", arguments, env)
@@ -231,7 +239,13 @@ class Installation:
 
 @asynccontextmanager
 async def installation(
-    place: Stand, *, company_count: int = 500, delays: Sequence[timedelta] = (timedelta(seconds=5),), **variables: str
+    place: Stand,
+    *,
+    company_count: int = 500,
+    delays: Sequence[timedelta] = (timedelta(seconds=5),),
+    platform: str = PLATFORM,
+    limits: Mapping[str, bool | int | None] = UNLIMITED,
+    **variables: str,
 ) -> AsyncIterator[Installation]:
     run = uuid4().hex[:8]
     topics = Topics(f"b{run}.")
@@ -241,7 +255,7 @@ async def installation(
     name = f"bench_{run}"
     await admin.execute(f'create database "{name}"')
     url = urlunsplit(urlsplit(place.database_url)._replace(path=f"/{name}"))
-    wanted = [topic.name for topic in wanted_topics(topics, [PLATFORM], delays)]
+    wanted = [topic.name for topic in wanted_topics(topics, [platform], delays)]
     publisher: KafkaPublisher | None = None
     found: Installation | None = None
     try:
@@ -249,13 +263,13 @@ async def installation(
             await migrate(database)
             await PostgresCompanyRegistry(database).set_company_platforms(
                 [
-                    CompanyPlatform(company_id=company, platform=PLATFORM, organization_id=f"org-{number}")
+                    CompanyPlatform(company_id=company, platform=platform, organization_id=f"org-{number}")
                     for number, company in enumerate(ids)
                 ]
             )
             # The platform's own 100 a minute is another benchmark's matter.
-            await PostgresPlatformLog(database).set_control(PLATFORM, UNLIMITED)
-        await create_topics(connection, topics, [PLATFORM], delays, partitions=PARTITIONS)
+            await PostgresPlatformLog(database).set_control(platform, limits)
+        await create_topics(connection, topics, [platform], delays, partitions=PARTITIONS)
         await _leaders(connection, wanted)
         publisher = await KafkaPublisher.open(connection)
         found = Installation(place, topics, url, publisher, ids)
@@ -264,11 +278,12 @@ async def installation(
             "DATABASE_URL": url,
             "REDIS_URL": place.redis_url,
             "IMPACT_IN_TOPIC_PREFIX": topics.prefix,
-            "IMPACT_IN_GOODERA_ENABLED": "false",
-            "IMPACT_IN_WORKDAY_ENABLED": "false",
+            **{f"IMPACT_IN_{name.upper()}_ENABLED": str(name == platform).lower() for name in PLATFORMS},
             "IMPACT_IN_RETRY_DELAYS": ",".join(f"{delay.total_seconds():g}s" for delay in delays),
             "BENEVITY_API_KEY": "benchmark",
             "BENEVITY_WEBHOOK_URL": f"{place.sink.url}/benevity",
+            "GOODERA_API_KEY": "benchmark",
+            "GOODERA_API_URL": f"{place.sink.url}/v1",
             **variables,
         }
         await place.sink.reset()
