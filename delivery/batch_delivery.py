@@ -290,6 +290,23 @@ class BatchDelivery:
         self._places.release()
         await self._gate.unused(leave)
 
+    async def _admit_all(self, lane: _Lane, items: Sequence[_Item]) -> list[tuple[_Item, Prepared]]:
+        """Of companies met for the first time nobody knows the organization: the ledger is asked for it before, so that
+        the others do not go without them."""
+        unknown = [item for item in items if self._organization(item) == ""]
+        turned_away: set[_Item] = set()
+        if unknown:
+            asked = [self._preparation.prepare(item.request) for item in unknown]
+            verdicts, _ = await self._begin.submit(tuple(_question(one) for one in asked))
+            for item, one, verdict in zip(unknown, asked, verdicts, strict=True):
+                if isinstance(verdict, Changed):
+                    self._believe(item, verdict)
+                else:
+                    turned_away.add(item)
+                    self._turn_away(item, one, verdict)
+        here = [item for item in items if item not in turned_away]
+        return [(item, prepared) for item in here if (prepared := self._admitted(lane, item)) is not None]
+
     def _admitted(self, lane: _Lane, item: _Item) -> Prepared | None:
         """None: it goes another way."""
         if item.told is None:
@@ -300,6 +317,9 @@ class BatchDelivery:
         if lane.most > 1 and (prepared.defect is not None or organization in self._gate.holds.forbidden):
             # No body, or the probe of an organization that is held: nobody else shall suffer for it.
             item.most = 1
+            self._queue(item, again=True)
+            return None
+        if self._gate.scope_of(organization) != lane.scope:
             self._queue(item, again=True)
             return None
         wait = self._gate.organization_wait(organization)
@@ -313,6 +333,7 @@ class BatchDelivery:
         if changed is not None:
             # What it would have waited behind is not its organization any more.
             self._believe(item, changed)
+            self._queue(item, again=True)
             return
         self._observer.notice(RecordSkipped(self._platform, item.request.delivery_id, "parked"))
         self._end(item)
@@ -325,7 +346,7 @@ class BatchDelivery:
         going: list[_Item] = []
         try:
             try:
-                admitted = [(item, prepared) for item in items if (prepared := self._admitted(lane, item)) is not None]
+                admitted = await self._admit_all(lane, items)
                 verdicts, asked_at = await self._begun([prepared for _, prepared in admitted])
             except BaseException:
                 await self._give_back(leave)
@@ -357,7 +378,8 @@ class BatchDelivery:
         if not prepared:
             return [], 0.0
         batch_id = uuid4() if len(prepared) > 1 else None
-        return await self._begin.submit(tuple(_claim(one, batch_id) for one in prepared))
+        claims = [msgspec.structs.replace(one.claim(), batch_id=batch_id) for one in prepared]
+        return await self._begin.submit(tuple(claims))
 
     def _release_probes(self, admitted: Sequence[Prepared], members: Sequence[Member]) -> None:
         sent = {member.prepared.organization_id for member in members}
@@ -368,6 +390,7 @@ class BatchDelivery:
         now = asyncio.get_running_loop().time()
         if isinstance(verdict, Changed):
             self._believe(item, verdict)
+            self._queue(item, again=True)
         elif isinstance(verdict, Limited):
             item.most = verdict.most
             self._queue(item, again=True)
@@ -388,7 +411,6 @@ class BatchDelivery:
     def _believe(self, item: _Item, changed: Changed) -> None:
         self._preparation.believe(item.company, changed.organization_id)
         item.told = (changed.organization_id, changed.generation)
-        self._queue(item, again=True)
 
     def _skip(self, item: _Item, verdict: object) -> None:
         self._observer.notice(RecordSkipped(self._platform, item.request.delivery_id, _name(verdict)))
@@ -521,12 +543,9 @@ class BatchDelivery:
         return members, verdict, asked_at
 
 
-def _claim(prepared: Prepared, batch_id: UUID | None) -> Claim:
-    claim = prepared.claim()
-    if prepared.organization_id:
-        return msgspec.structs.replace(claim, batch_id=batch_id)
-    # Of a company met for the first time nobody knows the organization: the ledger is only asked for it (`Changed`).
-    return msgspec.structs.replace(claim, generation=_NO_GENERATION)
+def _question(prepared: Prepared) -> Claim:
+    """One that never may go: the answer says whose it is."""
+    return msgspec.structs.replace(prepared.claim(), generation=_NO_GENERATION)
 
 
 def _name(verdict: object) -> str:
