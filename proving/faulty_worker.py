@@ -17,7 +17,7 @@ from typing import Any
 from connectors.contract import Uncertain
 from connectors.registry import REGISTRY
 from delivery.ports import PublishFailed
-from delivery_log.contract import Go, LedgerUnavailable
+from delivery_log.contract import Go, LedgerUnavailable, Resend
 from delivery_log.postgres.ledger import PostgresLedger
 from guards.quota_contract import QuotasOutOfReach
 from guards.quota_redis import RedisQuotas
@@ -73,6 +73,14 @@ def _wrap_ledger(failpoints: Failpoints) -> None:
         "after-begin",
         lambda _: unavailable,
         counts=lambda _, verdicts: any(isinstance(verdict, Go) for verdict in verdicts),
+    )
+    _after(
+        PostgresLedger,
+        "begin_sealed",
+        failpoints,
+        "after-begin",
+        lambda _: unavailable,
+        counts=lambda _, verdict: isinstance(verdict, Resend),
     )
 
 

@@ -1,8 +1,8 @@
 """The equations of the guarantees, each a function of the facts that names what breaks it. Sets, not counters.
 
 Where they are weaker than a reader may think: E3 lets a dead delivery have an effect where an attempt of it has an
-unknown fate; E4 asks for the same content only after a request that may have had its effect; E6 allows a request more
-for each refusal of the credentials.
+unknown fate; E4 asks for the same content of a single record only after a request that may have had its effect; E6
+allows a request more for each refusal of the credentials.
 """
 
 from collections import Counter
@@ -147,7 +147,8 @@ def _doubled(index: Index) -> Iterator[Violation]:
 
 
 def e4(index: Index) -> Iterator[Violation]:
-    """No other content under a key whose earlier request may have had its effect; the ledger knows each content."""
+    """No other content under a key whose earlier request may have had its effect, nor ever under a batch's; the ledger
+    knows each content."""
     fixed: dict[tuple[str, str], str] = {}
     for receipt in index.facts.receipts:
         if not receipt.parts:
@@ -157,7 +158,7 @@ def e4(index: Index) -> Iterator[Violation]:
         if fixed.get(key, receipt.body_sha256) != receipt.body_sha256:
             what = f"{request(receipt)} has other content than an earlier one of key {receipt.key}"
             yield Violation("E4", what, event, platform)
-        if receipt.effect or not receipt.fate_is_clear:
+        if receipt.effect or not receipt.fate_is_clear or len(receipt.parts) > 1:
             fixed.setdefault(key, receipt.body_sha256)
     for target, seen in index.requests.items():
         hashes = {attempt.payload_hash for attempt in index.attempts(target)}

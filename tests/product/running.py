@@ -80,3 +80,12 @@ async def repeated_requests(stage: Stage) -> int:
         extra += received["requests"] - len(received["keys"])
     await asyncio.sleep(0)
     return extra
+
+
+async def assert_batches_kept(stage: Stage) -> None:
+    """Goodera's records went in batches, and whatever went again under a batch's key was the same, byte for byte."""
+    received = await stage.received("goodera", keys=True)
+    assert received["records"] > 2 * received["requests"]
+    keys = received["keys"].values()
+    assert [key["bodySha256s"] for key in keys if len(key["bodySha256s"]) > 1] == []
+    assert any(key["requests"] > 1 for key in keys)

@@ -9,7 +9,14 @@ from impact_in.demo.options import DemoOptions
 from impact_in.demo.stage import Stage
 from impact_in.local_stack import Servers
 from schemas.topics import Topics
-from tests.product.running import assert_ledger_holds, assert_order_kept, finished, kill_worker_at, publish
+from tests.product.running import (
+    assert_batches_kept,
+    assert_ledger_holds,
+    assert_order_kept,
+    finished,
+    kill_worker_at,
+    publish,
+)
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(280)]
 
@@ -33,3 +40,4 @@ async def test_three_kills_in_full_flow_lose_nothing_double_nothing_and_keep_the
     assert sum(count.retries for count in progress.platforms.values()) > 0  # the faults were met
     await assert_ledger_holds(stage, events)
     await assert_order_kept(stage, events)
+    await assert_batches_kept(stage)
