@@ -346,6 +346,18 @@ async def test_each_member_of_a_batch_has_its_outcome(body: Any, status: int, ex
     assert {outcome.http_status for outcome in outcomes} == {status}
 
 
+async def test_a_refusal_says_whether_it_was_of_the_whole() -> None:
+    of_one = {"index": 0, "success": False, "errorCode": "DIMENSION_INVALID"}
+    for body, status, whole in (
+        ({"success": False, "errorCode": "DIMENSION_INVALID"}, 200, True),
+        ({"success": False, "errorCode": "BATCH_SIZE_EXCEEDED"}, 400, True),
+        ({"success": False, "results": [of_one, {"index": 1, "success": True}]}, 200, False),
+    ):
+        refused, _ = await batch(2, body, status)
+        assert isinstance(refused, Refused)
+        assert refused.whole is whole
+
+
 async def test_a_member_without_a_transaction_id_has_its_batchs() -> None:
     results = [{"index": 0, "success": True, "transactionId": "own"}, {"index": 1, "success": True}]
     outcomes = await batch(2, {"success": True, "batchId": "b-1", "results": results})

@@ -91,6 +91,25 @@ async def test_a_script_may_wait_and_may_raise() -> None:
         await task
 
 
+async def test_a_request_may_be_answered_as_a_whole() -> None:
+    answers = iter([Refused(whole=True), Scripted(Uncertain(), effect=True), None])
+    twin = RecordingConnector("acme", "additive", 3, whole=lambda _: next(answers))
+    sent, key = [shipment(twin, number=number) for number in range(3)], uuid4()
+    assert await twin.send(sent, key) == [Refused(whole=True)] * 3
+    assert await twin.send(sent, key) == [Uncertain()] * 3
+    assert all(isinstance(outcome, Accepted) for outcome in await twin.send(sent, key))
+    assert twin.effects == {one.delivery_id: 1 for one in sent}
+    assert twin.conflicts == []
+
+
+async def test_another_list_under_a_batchs_key_is_a_conflict() -> None:
+    twin = RecordingConnector("acme", "additive", 3)
+    sent, key = [shipment(twin, number=number) for number in range(3)], uuid4()
+    await twin.send(sent, key)
+    await twin.send(sent[:2], key)
+    assert twin.conflicts == sent[:2]
+
+
 async def test_more_than_a_batch_is_the_callers_mistake() -> None:
     twin = RecordingConnector(batch_size=1)
     sent = shipment(twin)

@@ -219,3 +219,38 @@ async def test_quotas_out_of_reach_are_asked_again() -> None:
     assert not waiting.done()
     quotas.available = True
     await asyncio.wait_for(waiting, 1.1)
+
+
+async def together(gate: Gate, *outcomes: tuple[str, Outcome]) -> bool:
+    return gate.used_together(await gate.enter_scope(""), outcomes)
+
+
+async def test_of_a_request_for_several_each_organization_is_heard_once() -> None:
+    gate, _ = new_gate(lambda _: "")
+    # One organization, however many of its records failed together: one failure.
+    for _ in range(4):
+        assert await together(gate, *[("a", Unavailable())] * 10)
+    assert held(gate) == []
+    assert not await together(gate, *[("a", Unavailable())] * 10)
+    assert held(gate) == [("breaker", None)]
+
+
+async def test_an_organizations_best_outcome_in_a_request_speaks_for_it() -> None:
+    gate, _ = new_gate(lambda _: "")
+    for _ in range(10):
+        assert await together(gate, ("a", Uncertain()), ("a", Accepted()), ("b", Uncertain()))
+    assert held(gate) == []
+
+
+async def test_a_403_of_several_organizations_holds_none_of_them() -> None:
+    gate, _ = new_gate(lambda _: "")
+    await together(gate, ("a", Forbidden()), ("b", Forbidden()))
+    assert held(gate) == []
+    await together(gate, ("a", Forbidden()), ("a", Forbidden()))
+    assert held(gate) == [("forbidden", "a")]
+
+
+async def test_a_throttled_batch_holds_its_scope_once() -> None:
+    gate, _ = new_gate(lambda _: "")
+    await together(gate, ("a", Throttled()), ("b", Throttled()), ("c", Throttled()))
+    assert (await wait_of(gate, "d"))[0] == pytest.approx(1.0)
