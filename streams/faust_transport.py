@@ -12,8 +12,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 from streams.tolerant_records import install
 
 _PASS_EVERY = 100
-# A role reads no further while records of so many bytes are in its hands: counts alone do not bound memory. What a record
-# costs beside its value: the client's objects, Faust's and ours.
+# A role reads no further while records of so many bytes are in its hands: counts alone do not bound memory. What a
+# record costs beside its value: the client's objects, Faust's and ours.
 _BYTES_IN_HAND = 32 * 1024 * 1024
 _BESIDE_ITS_VALUE = 3 * 1024
 
