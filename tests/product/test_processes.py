@@ -1,5 +1,6 @@
 """`worker --processes N`, and a worker that is stuck, on Apache Kafka."""
 
+import asyncio
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from impact_in.local_stack.ports import free_port
 from tests.local_stack.processes import alive, descendants
-from tests.product.command_line import Running, ask, environment, states
+from tests.product.command_line import Running, ask, environment, rows, states
 from tests.product.sick_worker import PATIENCE
 from tests.product.test_given_servers import PLATFORMS, SECRETS, SETTINGS, House
 from tests.servers import eventually
@@ -59,10 +60,15 @@ async def processes(house: House, count: int = 2, **variables: str) -> tuple[Run
     return worker, f"http://127.0.0.1:{port}"
 
 
-def delivered_by_metrics(url: str) -> float:
+def metrics(url: str, name: str) -> list[float]:
+    """All values of a metric that has labels."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    return sum(float(value) for value in re.findall(r"^impact_in_deliveries_success_total\{.*\} (\S+)$", text, re.M))
+    return [float(value) for value in re.findall(rf"^impact_in_{name}\{{.*\}} (\S+)$", text, re.M)]
+
+
+def delivered_by_metrics(url: str) -> float:
+    return sum(metrics(url, "deliveries_success_total"))
 
 
 def children_of(worker: Running) -> set[int]:
@@ -77,6 +83,8 @@ async def test_several_processes_share_the_work_and_one_that_is_killed_is_starte
     house.publish(60)
     await house.delivered(60)
     await eventually(lambda: delivered_by_metrics(url) == 180, timeout=20, what="the metrics of both are summed")
+    await eventually(lambda: metrics(url, "consumer_lag") == [0.0] * 7, timeout=20, what="all topics' lag is shown")
+    await eventually(lambda: metrics(url, "retry_queue_depth") == [0.0] * 3, timeout=20, what="the ledger was asked")
     answer = ask(f"{url}/health/ready")[1]
     assert set(answer["processes"]) == {"0", "1"}
     assert all(len(one["roles"]) == 4 for one in answer["processes"].values())
@@ -98,6 +106,26 @@ async def test_several_processes_share_the_work_and_one_that_is_killed_is_starte
     await house.everything_is_committed()
     assert await worker.stop(timeout=60) == 0
     assert not set(alive(after))
+
+
+async def test_what_one_process_holds_the_other_holds_too(house: House) -> None:
+    await house.set_up()
+    house.env["GOODERA_API_KEY"] = "wrong"
+    house.done("platforms", "set", "benevity", "--unlimited")
+    worker, _ = await processes(house)
+    house.publish(3)  # so few that one of the two may have none of them
+
+    async def one_hold() -> bool:
+        held = "select from platform_holds where reason = 'credentials' and held_until > now() - interval '2 seconds'"
+        return len(await rows(house.database, f"{held} and released_at is null")) == 1
+
+    await eventually(one_hold, timeout=60, what="both hold it as one")
+    await asyncio.sleep(1.0)  # the time that the other has to hear of it
+    asked = house.platforms.received("goodera")["requests"]
+    house.publish(60)
+    await house.delivered(63, "benevity")
+    assert house.platforms.received("goodera")["requests"] - asked <= 1  # a probe
+    assert worker.status is None
 
 
 async def test_no_process_outlives_its_parent_and_a_second_signal_ends_all_at_once(house: House) -> None:
