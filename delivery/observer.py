@@ -24,7 +24,8 @@ class RecordSkipped(msgspec.Struct, frozen=True):
 
 
 class AttemptMade(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and what came of it. `decision`: delivered, later, dead. `waited`: seconds from publication of the
+    """One request and what came of it. `decision`: delivered, later, dead; halved: it goes
+    on in a smaller batch. `waited`: seconds from publication of the
     event's first record to the answer, where known."""
 
     platform: str

@@ -243,7 +243,7 @@ class Parcels:
                 outcome=outcome,
                 duration=sent.duration,
                 counted=decision.counted,
-                decision=decision.then,
+                decision=decision.then if settled.batch_limit is None else "halved",
                 delay=decision.delay,
                 idempotency_key=member.go.idempotency_key,
                 traceparent=sent.traceparent,

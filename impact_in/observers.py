@@ -193,7 +193,7 @@ class MetricsObserver:
         platform, outcome = attempt.platform, attempt.outcome
         of_platform = self._of_platform.get(platform) or self._resolve(platform)
         of_platform.duration.observe(attempt.duration)
-        if not attempt.applied:
+        if not attempt.applied or attempt.decision == "halved":
             return
         if attempt.decision == "later":
             self._retries.labels(platform).inc()

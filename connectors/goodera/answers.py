@@ -10,8 +10,9 @@
 | not in `results`, named there twice, or without a boolean `success` | uncertain |
 | `results` is no list | all uncertain |
 
-`recordsProcessed` is not consulted beside `results`: those say more. A member's transaction id is its own, else the
-batch's `batchId`. A single record answered with `success: true` but `recordsProcessed: 0` is uncertain.
+`recordsProcessed` is not consulted beside `results`: those say more. A member's transaction id is its own, else, where
+it was taken, the batch's `batchId`. A single record answered with `success: true` but `recordsProcessed: 0` is
+uncertain.
 """
 
 from collections.abc import Sequence
@@ -94,7 +95,8 @@ def _member(reader: AnswerReader, reply: Reply, body: Body, entry: _Entry | None
         return _unaccounted(reply)
     said = Body(
         transactionId=entry.transactionId,
-        batchId=reader.transaction_id(body.transactionId, body.batchId),
+        # What the platform says of the batch later is said of what it took.
+        batchId=reader.transaction_id(body.transactionId, body.batchId) if entry.success else None,
         error=entry.error,
         message=entry.message,
     )

@@ -430,7 +430,9 @@ class MemoryLedger:
             row.status, row.outcome = "failed", "dead"
             row.hop, row.published_at, row.unannounced = row.hop + 1, now, True
         else:
-            row.status, row.retries, row.hop = "retrying", row.retries + 1, row.hop + 1
+            # Who goes on in a smaller batch is looked for, not retried.
+            row.retries += result.batch_limit is None
+            row.status, row.hop = "retrying", row.hop + 1
             row.published_at, row.publish_delay = now, result.delay
             row.next_attempt_at = now + timedelta(seconds=result.delay)
         woken = self._wake_siblings(row) if ordered and result.then != "later" else ()

@@ -48,7 +48,8 @@ changed as (
             when j.what_next = 'delivered' then 'delivered'
             when j.what_next = 'later' then null
             else 'dead' end,
-        retries = d.retries + case when j.applies and j.what_next = 'later' then 1 else 0 end,
+        -- Who goes on in a smaller batch is looked for, not retried.
+        retries = d.retries + case when j.applies and j.what_next = 'later' and j.batch_limit is null then 1 else 0 end,
         counted = d.counted + case when j.ours and j.counts then 1 else 0 end,
         -- Later, and dead too, there shall be a record: on a retry topic, on the dead-letter topic.
         hop = d.hop + case when j.applies and j.what_next <> 'delivered' then 1 else 0 end,

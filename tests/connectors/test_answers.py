@@ -359,9 +359,13 @@ async def test_a_refusal_says_whether_it_was_of_the_whole() -> None:
 
 
 async def test_a_member_without_a_transaction_id_has_its_batchs() -> None:
-    results = [{"index": 0, "success": True, "transactionId": "own"}, {"index": 1, "success": True}]
-    outcomes = await batch(2, {"success": True, "batchId": "b-1", "results": results})
-    assert [outcome.transaction_id for outcome in outcomes] == ["own", "b-1"]
+    results = [
+        {"index": 0, "success": True, "transactionId": "own"},
+        {"index": 1, "success": True},
+        {"index": 2, "success": False, "errorCode": "DIMENSION_INVALID"},
+    ]
+    outcomes = await batch(3, {"success": True, "batchId": "b-1", "results": results})
+    assert [outcome.transaction_id for outcome in outcomes] == ["own", "b-1", None]
     outcomes = await batch(2, {"success": True, "batchId": "b-1", "transactionId": "t"})
     assert [outcome.transaction_id for outcome in outcomes] == ["b-1", "b-1"]
 

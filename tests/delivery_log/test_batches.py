@@ -223,6 +223,7 @@ async def test_who_leaves_goes_on_alone_with_the_limit_that_it_learned(backend: 
     await finish(backend, *halved, ordered=False)
     row = await backend.row(requests[0].delivery_id)
     assert (row["batch_id"], row["batch_limit"], row["counted"], row["uncertain_since"]) == (None, 2, 0, None)
+    assert (row["status"], row["retries"]) == ("retrying", 0)
     new = uuid4()
     verdicts = await begin_batch(backend, *(in_batch(request, new, hop=2) for request in requests))
     assert verdicts == [Limited(2)] * 4
