@@ -31,7 +31,7 @@ class DeadLetters:
         hop: int | None = None,
     ) -> OutgoingRecord:
         """The record, which the caller publishes. `hop`: the row's, where a row died."""
-        self._observer.notice(DeadLettered(self._platform, code or kind))
+        self._observer.notice(DeadLettered(self._platform, code or kind, given_up=code == UNKNOWN_OUTCOME))
         return dead_letter_record(
             request,
             topic=self._topic,

@@ -55,6 +55,8 @@ class DeadLettered(msgspec.Struct, frozen=True):
     platform: str | None
     """None: a record of impact.metrics that was no event."""
     error: str
+    given_up: bool = False
+    """A delivery ended by it without another attempt, which would have told of its end."""
 
 
 class Swept(msgspec.Struct, frozen=True):

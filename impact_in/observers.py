@@ -174,7 +174,10 @@ class MetricsObserver:
                 (self._of_result.get(result) or self._of_result.setdefault(result, self._events.labels(result))).inc()
                 if result == "duplicate":
                     self._duplicates.inc()
-            case DeadLettered(platform, error):
+            case DeadLettered(platform, error, given_up):
+                if given_up and platform is not None:
+                    self._deliveries.labels(platform).inc()
+                    self._failures.labels(platform, self._bounded(error)).inc()
                 self._dead.labels(platform or "none", self._bounded(error)).inc()
             case Swept(platform, _, reason):
                 self._swept.labels(platform, reason).inc()

@@ -547,6 +547,7 @@ async def test_an_uncertain_delivery_with_another_content_is_not_repeated_but_de
     assert (row.status, row.outcome, row.error_code) == ("failed", "dead", "UNKNOWN_OUTCOME")
     [found] = world.broker.headers(world.dlt)
     assert (found["ii-error-kind"], found["ii-error-code"]) == ("unknown_outcome", "UNKNOWN_OUTCOME")
+    assert world.watcher.of(DeadLettered) == [DeadLettered("benevity", "UNKNOWN_OUTCOME", given_up=True)]
     assert "content is another" in found["ii-error-message"]
     assert world.broker.records(world.dlt)[0].value == raw(of)
     assert world.attempts(of) == [(1, "uncertain", True)]

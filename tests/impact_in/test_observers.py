@@ -86,6 +86,7 @@ def test_metrics_count_outcomes_apart_from_retries_and_mocks() -> None:
         attempt(Refused(error_code="INVALID_METRIC"), "dead"),
         attempt(Accepted(transaction_id="tx"), "delivered", applied=False),
         DeadLettered("benevity", "INVALID_METRIC"),
+        DeadLettered("benevity", "UNKNOWN_OUTCOME", given_up=True),
         EventConsumed("duplicate"),
         Swept("benevity", uuid4(), "missing"),
     ):
@@ -95,7 +96,8 @@ def test_metrics_count_outcomes_apart_from_retries_and_mocks() -> None:
         return registry.get_sample_value(f"impact_in_{name}", labels)
 
     benevity = {"platform": "benevity"}
-    assert value("deliveries_total", **benevity) == 2
+    assert value("deliveries_total", **benevity) == 3
+    assert value("deliveries_failed_total", **benevity, error="UNKNOWN_OUTCOME") == 1
     assert value("deliveries_success_total", **benevity) == 1
     assert value("deliveries_failed_total", **benevity, error="INVALID_METRIC") == 1
     assert value("deliveries_mocked_total", **benevity) == 1
