@@ -148,6 +148,10 @@ class StreamApp(faust.App):
         self.in_hand = InHand()
         self.handed_over: dict[Any, int] = {}
 
+    def _on_rebalance_when_stopped(self) -> None:
+        """Nothing. Faust closes the client here, perhaps under a commit, which then never ends and which the stop waits
+        for. The consumer's own stop closes it, once it has committed."""
+
     def _create_directories(self) -> None:
         """None: there are no tables whose data Faust would keep, and the working directory may be read-only."""
 

@@ -28,6 +28,10 @@ RELIED_ON = {
         "c2701bfc",
     ),
     "on_before_shutdown comes after the flow has stopped, and before the last commit": (App.on_stop, "bfe5a933"),
+    "a rebalance of an app that stops closes the client, perhaps under a commit": (
+        App._on_rebalance_when_stopped,
+        "1b172d9a",
+    ),
     "high watermark and poll time are set by a fetch": (
         aiokafka.consumer.fetcher.Fetcher._proc_fetch_request,
         "59bf948f",
