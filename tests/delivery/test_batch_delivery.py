@@ -321,6 +321,25 @@ async def test_a_company_over_its_share_waits_in_the_ledger_and_comes_back_as_th
     assert set(world.connector.effects.values()) == {1}
 
 
+async def test_a_company_with_thousands_waiting_leaves_the_others_their_turn() -> None:
+    world, large, small = world_of(batch_size=100), uuid4(), uuid4()
+    bench = Bench(world)
+    await known(bench, large)
+    await known(bench, small)
+    bench.gate.limits = Limits(per_minute=1)
+    _, many = await arrived(world, 3_000, large)
+    await bench.take(*many)
+    await asyncio.sleep(1.0)
+    waiting = len(world.connector.requests)
+    [of], records = await arrived(world, 1, small)
+    await bench.take(*records)
+    await world.connector.until(requests=waiting + 1)
+    await settle()
+    assert world.row(of).status == "delivered"
+    assert sum(row.blocked for row in world.state.deliveries.values()) >= 2_000
+    await bench.batches.drain(0.0)
+
+
 async def test_a_row_that_somebody_else_holds_is_waited_for_and_then_left_to_the_sweeper() -> None:
     world = world_of()
     [of], [record] = await arrived(world, 1)
