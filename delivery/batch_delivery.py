@@ -50,7 +50,7 @@ from delivery_log.contract import (
     Unrepeatable,
     Verdict,
 )
-from schemas import Topics, Unreadable
+from schemas import ImpactMetricEvent, Topics, Unreadable, decode
 
 _WAIT_FOR_LEASE = 5.0
 _WAIT_FOR_TIME = 1.0
@@ -110,7 +110,9 @@ class BatchDelivery:
         done: Callable[[IncomingRecord], None],
         on_defect: Callable[[Exception], None],
         in_memory: int = IN_MEMORY,
+        read: Callable[[bytes], ImpactMetricEvent | Unreadable] = decode,
     ) -> None:
+        self._read = read
         self._platform = connector.name
         self._batch_size = connector.batch_size
         self._gate = gate
@@ -157,7 +159,7 @@ class BatchDelivery:
     async def accept(self, record: IncomingRecord) -> None:
         """Returns once the record has a place in memory, or needs none any more."""
         await self._room.acquire()
-        request = read_request(record, self._platform)
+        request = read_request(record, self._platform, self._read)
         if isinstance(request, Unreadable):
             self._start(self._reject(record, request))
         else:
@@ -217,7 +219,7 @@ class BatchDelivery:
         if item.record is not None:
             self._let_go(item.record)
         for record in item.followers:
-            request = read_request(record, self._platform)
+            request = read_request(record, self._platform, self._read)
             if not isinstance(request, Unreadable):  # it was read before
                 self._take_in(record, request)
         self._fill_up(item.company)

@@ -7,7 +7,7 @@ that was not published is found by the sweeper.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -45,7 +45,7 @@ from delivery_log.contract import (
     Unrepeatable,
     Verdict,
 )
-from schemas import Topics, Unreadable
+from schemas import ImpactMetricEvent, Topics, Unreadable, decode
 from schemas.trace import child_of
 
 _WAIT_FOR_LEASE = 5.0
@@ -95,8 +95,10 @@ class DeliveryEngine:
         owner: Owner,
         observer: Observer,
         settings: EngineSettings,
+        read: Callable[[bytes], ImpactMetricEvent | Unreadable] = decode,
     ) -> None:
         self._connector = connector
+        self._read = read
         self._platform = connector.name
         self._ordered = connector.ordering == "keyed"
         self._gate = gate
@@ -125,7 +127,7 @@ class DeliveryEngine:
 
     async def deliver(self, record: IncomingRecord) -> None:
         """Returns when the record may be acked: it has led to an outcome, to another record, or to nothing."""
-        request = read_request(record, self._platform)
+        request = read_request(record, self._platform, self._read)
         if isinstance(request, Unreadable):
             await self._dead_letters.publish_unreadable(record, request)
             return
@@ -194,7 +196,7 @@ class DeliveryEngine:
 
     async def park(self, record: IncomingRecord) -> None:
         """For a record of a company that has enough in memory: its row waits in the ledger. May be acked then."""
-        request = read_request(record, self._platform)
+        request = read_request(record, self._platform, self._read)
         if isinstance(request, Unreadable):
             await self._dead_letters.publish_unreadable(record, request)
         else:

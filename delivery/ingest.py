@@ -6,6 +6,7 @@ before the record is acked; the fast memory is written last, so that it never kn
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
@@ -16,10 +17,11 @@ from delivery.observer import DeadLettered, EventConsumed, Observer
 from delivery.patience import patiently
 from delivery.ports import IncomingRecord, OutgoingRecord
 from delivery.publication import Publication
+from delivery.recent_events import RecentEvents
 from delivery.records import request_record, unreadable_record
 from delivery_log.contract import Arrival, DeliveryLedger, Origin, Recorded
 from guards.contract import SeenBefore, Sighting
-from schemas import ImpactMetricEvent, Topics, Unreadable, UnreadableKind, content_hash, decode, headers
+from schemas import ImpactMetricEvent, Topics, Unreadable, UnreadableKind, avro, content_hash, decode, headers
 from schemas.event import to_avro
 from schemas.trace import new_traceparent, valid_traceparent
 
@@ -30,6 +32,7 @@ class Readable(msgspec.Struct, frozen=True):
     """A record that is an event."""
 
     record: IncomingRecord
+    event: ImpactMetricEvent
     arrival: Arrival
 
 
@@ -38,6 +41,7 @@ class Judged(msgspec.Struct, frozen=True):
 
     outgoing: list[OutgoingRecord]
     sightings: dict[UUID, Sighting]
+    results: Counter[str]
 
 
 class Ingest:
@@ -54,6 +58,7 @@ class Ingest:
         connectors: Mapping[str, Connector],
         observer: Observer,
         read: Callable[[bytes], ImpactMetricEvent | Unreadable] = decode,
+        recent: RecentEvents | None = None,
     ) -> None:
         self._ledger = ledger
         self._seen = seen
@@ -62,25 +67,28 @@ class Ingest:
         self._connectors = connectors
         self._observer = observer
         self._read = read
+        self._recent = recent
 
     async def judge(self, records: Sequence[IncomingRecord]) -> Judged:
         """Decides what each record is, and commits it to the ledger. Waits while the ledger is away."""
-        judged = Judged([], {})
+        judged = Judged([], {}, Counter())
         readable: list[Readable] = []
         for record in records:
-            arrival = self._read_record(record)
-            if arrival is None:
-                self._observer.notice(EventConsumed("tombstone"))
-            elif isinstance(arrival, Unreadable):
-                self._reject(record, arrival, judged)
+            found = self._read_record(record)
+            if found is None:
+                judged.results["tombstone"] += 1
+            elif isinstance(found, Unreadable):
+                self._reject(record, found, judged)
             else:
-                readable.append(Readable(record, arrival))
-        unknown = await self._drop_remembered(readable)
+                readable.append(found)
+        unknown = await self._drop_remembered(readable, judged)
         if unknown:
             arrivals = [item.arrival for item in unknown]
             recorded = await patiently(lambda: self._ledger.record_events(arrivals), self._observer, "record_events")
             for item, answer in zip(unknown, recorded, strict=True):
                 self._take(item, answer, judged)
+        for result, count in judged.results.items():
+            self._observer.notice(EventConsumed(result, count))
         return judged
 
     async def conclude(self, judged: Judged) -> None:
@@ -88,19 +96,19 @@ class Ingest:
         await self._publication.publish(judged.outgoing)
         await self._seen.remember(judged.sightings)
 
-    def _read_record(self, record: IncomingRecord) -> Arrival | Unreadable | None:
+    def _read_record(self, record: IncomingRecord) -> Readable | Unreadable | None:
         """None: a tombstone, which asks for nothing."""
         if record.value is None:
             return None
         try:
             event = self._read(record.value)
-            return event if isinstance(event, Unreadable) else self._arrival(record, event)
+            return event if isinstance(event, Unreadable) else Readable(record, event, self._arrival(record, event))
         except Exception as error:  # a defect of ours must not lose the record: it is kept as it came
             return Unreadable(UnreadableKind.INTERNAL_ERROR, f"reading the record failed: {type(error).__name__}")
 
     def _reject(self, record: IncomingRecord, unreadable: Unreadable, judged: Judged) -> None:
         judged.outgoing.append(unreadable_record(record, unreadable, self._topics.metrics_dlt))
-        self._observer.notice(EventConsumed(unreadable.kind))
+        judged.results[unreadable.kind] += 1
         self._observer.notice(DeadLettered(None, unreadable.kind))
 
     def _arrival(self, record: IncomingRecord, event: ImpactMetricEvent) -> Arrival:
@@ -120,7 +128,7 @@ class Ingest:
             origin=Origin(record.topic, record.partition, record.offset),
         )
 
-    async def _drop_remembered(self, readable: list[Readable]) -> list[Readable]:
+    async def _drop_remembered(self, readable: list[Readable], judged: Judged) -> list[Readable]:
         """What the fast memory knows for a duplicate is done; everything else asks the ledger."""
         sightings = await self._seen.lookup([item.arrival.event_id for item in readable])
         unknown = []
@@ -132,7 +140,7 @@ class Ingest:
                 item.record.offset,
             )
             if sighting is not None and elsewhere and sighting.content_hash == item.arrival.content_hash:
-                self._observer.notice(EventConsumed("duplicate"))
+                judged.results["duplicate"] += 1
             else:
                 unknown.append(item)
         return unknown
@@ -141,9 +149,12 @@ class Ingest:
         if recorded.recording == "conflict":
             self._reject(item.record, _CONFLICT, judged)
             return
-        self._observer.notice(EventConsumed(recorded.recording))
+        judged.results[recorded.recording] += 1
         for request in recorded.requests:
             judged.outgoing.append(request_record(request, self._topics, original_timestamp=item.record.timestamp))
+        if self._recent is not None and recorded.recording == "accepted":
+            value = avro.encode_single_object(item.arrival.body)
+            self._recent.keep(value, item.event, [request.platform for request in recorded.requests])
         if recorded.recording in ("accepted", "unrouted"):
             judged.sightings[item.arrival.event_id] = Sighting(
                 item.arrival.content_hash, item.record.topic, item.record.partition, item.record.offset

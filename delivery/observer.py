@@ -10,9 +10,11 @@ from delivery_log.contract import SweepReason
 
 
 class EventConsumed(msgspec.Struct, frozen=True):
-    """`result`: accepted, unrouted, redelivered, duplicate, tombstone, or the kind of what could not be read."""
+    """So many records of one batch. `result`: accepted, unrouted, redelivered, duplicate, tombstone, or the kind of
+    what could not be read."""
 
     result: str
+    count: int = 1
 
 
 class RecordSkipped(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Delivery requests as records: what is written on our own topics, and how it is read back. Nothing in it is trusted:
 the ledger decides."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -58,9 +59,11 @@ def request_record(request: Request, topics: Topics, *, original_timestamp: floa
     )
 
 
-def read_request(record: IncomingRecord, platform: str) -> DeliveryRequest | Unreadable:
+def read_request(
+    record: IncomingRecord, platform: str, read: Callable[[bytes], ImpactMetricEvent | Unreadable] = decode
+) -> DeliveryRequest | Unreadable:
     """The request, or why this record is none. The delivery's id follows from its event: no header can move it."""
-    event = decode(record.value or b"")
+    event = read(record.value or b"")
     if isinstance(event, Unreadable):
         return event
     found = headers.read_headers(record.headers)

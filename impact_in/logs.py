@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -63,17 +64,18 @@ def write_line(logger: str, event: str, fields: Mapping[str, object]) -> None:
     """One line at info, as the others look, for what happens thousands of times a second: structlog's way through the
     standard library costs a tenth of a delivery. Ids and times may stand in `fields` as they are. Call after
     `configure`."""
-    if logging.getLogger(logger).isEnabledFor(logging.INFO):
+    if _logger(logger).isEnabledFor(logging.INFO):
         now = datetime.now(UTC)
         if _Format.production:
             line = _encode({**fields, "event": event, "logger": logger, "level": "info", "timestamp": now})
             _write_soon(line.decode())
         else:
             moment = now.isoformat().replace("+00:00", "Z")
-            told = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+            told = " ".join([f"{name}={value}" for name, value in fields.items() if value is not None])
             _write_soon(f"{moment} [info     ] {event:<30} [{logger}] {told}")
 
 
+_logger = cache(logging.getLogger)
 _lines: list[str] = []
 
 

@@ -74,8 +74,8 @@ class LogObserver:
                     delivery_id=None if delivery_id is None else str(delivery_id),
                     verdict=verdict,
                 )
-            case EventConsumed(result):
-                self._log.debug("event.consumed", result=result)
+            case EventConsumed(result, count):
+                self._log.debug("events.consumed", result=result, count=count)
 
     def _attempted(self, attempt: AttemptMade) -> None:
         outcome: Answer = attempt.outcome
@@ -164,16 +164,15 @@ class MetricsObserver:
         )
         self._errors: set[str] = set()
         self._of_platform: dict[str, _OfPlatform] = {}
-        self._of_result: dict[str, Counter] = {}
 
     def notice(self, happening: Happening) -> None:
         match happening:
             case AttemptMade():
                 self._attempted(happening)
-            case EventConsumed(result):
-                (self._of_result.get(result) or self._of_result.setdefault(result, self._events.labels(result))).inc()
+            case EventConsumed(result, count):
+                self._events.labels(result).inc(count)
                 if result == "duplicate":
-                    self._duplicates.inc()
+                    self._duplicates.inc(count)
             case DeadLettered(platform, error, given_up):
                 if given_up and platform is not None:
                     self._deliveries.labels(platform).inc()

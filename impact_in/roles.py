@@ -18,6 +18,7 @@ from delivery.intake import Intake
 from delivery.observer import Observer, RetriesForwarded, Trouble
 from delivery.ports import IncomingRecord
 from delivery.publication import Publication
+from delivery.recent_events import RecentEvents
 from delivery.retry_schedule import RetrySchedule
 from delivery.sweeper import SweptPlatform
 from delivery_log.contract import DeliveryLedger, Owner, PlatformControl, RequestLog
@@ -50,6 +51,8 @@ class RoleNeeds(msgspec.Struct, frozen=True, kw_only=True):
     """Makes a client of the quotas that all workers share, which asks the ledger where their memory is gone."""
     requests: RequestLog
     observer: Observer
+    recent: RecentEvents
+    """Of the platforms whose requests this worker reads itself."""
     schedule: RetrySchedule
     engine: EngineSettings
     instance: str | None
@@ -157,6 +160,7 @@ def ingest(needs: RoleNeeds) -> RunningRole:
             topics=needs.topics,
             connectors=needs.connectors,
             observer=needs.observer,
+            recent=needs.recent,
         ),
         done,
     )
@@ -239,6 +243,7 @@ def _intake(
         "owner": owner,
         "observer": needs.observer,
         "settings": needs.engine,
+        "read": needs.recent.read,
     }
     if connector.ordering == "additive":
         return BatchDelivery(**common, done=done, on_defect=on_defect)

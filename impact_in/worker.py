@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from delivery.engine import EngineSettings
 from delivery.observer import Trouble
 from delivery.publication import Publication
+from delivery.recent_events import RecentEvents
 from delivery.sweeper import Sweeper
 from delivery_log.contract import LedgerUnavailable, Progress
 from delivery_log.postgres.database import Database
@@ -39,7 +40,7 @@ from impact_in.measures import Measures
 from impact_in.needed_topics import needed_topics
 from impact_in.observers import LogObserver, MetricsObserver, Observers
 from impact_in.platforms import build_connectors, credential_fingerprints
-from impact_in.role_names import INGEST, role_names
+from impact_in.role_names import INGEST, deliver_role, role_names
 from impact_in.roles import RoleNeeds, RunningRole
 from impact_in.settings import Settings
 from impact_in.vitals import TroubleCount, Vitals
@@ -111,6 +112,7 @@ async def _run(settings: Settings, wanted: Sequence[str], place: Place, patience
             quotas=lambda attempts: RedisQuotas.open(settings.redis_url, identity, attempts=attempts),
             requests=PostgresRequestLog(database),
             observer=observer,
+            recent=RecentEvents([name for name in connectors if deliver_role(name) in names]),
             schedule=settings.retry,
             engine=_engine_settings(settings, place.processes),
             instance=settings.instance,

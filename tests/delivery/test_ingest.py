@@ -33,7 +33,7 @@ async def again(ingest: Ingest, records: Sequence[IncomingRecord]) -> None:
 
 
 def results(world: World) -> list[str]:
-    return [happening.result for happening in world.watcher.of(EventConsumed)]
+    return [happening.result for happening in world.watcher.of(EventConsumed) for _ in range(happening.count)]
 
 
 def letters(world: World) -> list[tuple[str, bytes | None]]:

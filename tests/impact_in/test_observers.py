@@ -87,6 +87,8 @@ def test_metrics_count_outcomes_apart_from_retries_and_mocks() -> None:
         attempt(Accepted(transaction_id="tx"), "delivered", applied=False),
         DeadLettered("benevity", "INVALID_METRIC"),
         DeadLettered("benevity", "UNKNOWN_OUTCOME", given_up=True),
+        EventConsumed("accepted", 3),
+        EventConsumed("duplicate", 2),
         EventConsumed("duplicate"),
         Swept("benevity", uuid4(), "missing"),
     ):
@@ -103,7 +105,9 @@ def test_metrics_count_outcomes_apart_from_retries_and_mocks() -> None:
     assert value("deliveries_mocked_total", **benevity) == 1
     assert value("retries_total", **benevity) == 1
     assert value("dead_letters_total", **benevity, error="INVALID_METRIC") == 1
-    assert value("duplicates_total") == 1
+    assert value("events_consumed_total", result="accepted") == 3
+    assert value("events_consumed_total", result="duplicate") == 3
+    assert value("duplicates_total") == 3
     assert value("swept_total", **benevity, reason="missing") == 1
     assert value("end_to_end_seconds_count", **benevity) == 1
 
