@@ -57,7 +57,10 @@ class Gate:
 
     async def enter(self, organization: str) -> Pass:
         """Waits until a request for this organization may be sent. Ask `organization_wait` before."""
-        return await self.enter_scope(self._scope_of(organization), organization)
+        scope = self._scope_of(organization)
+        if self.holds.nothing and self.limits == _UNLIMITED:
+            return Pass(organization, scope, None, True)  # nothing to wait for, and nobody to wait behind
+        return await self.enter_scope(scope, organization)
 
     async def enter_scope(self, scope: str, organization: str = "") -> Pass:
         """Waits until a request may be sent, whoever of the scope it will be for."""

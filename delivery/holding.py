@@ -154,6 +154,9 @@ class Holds:
     ) -> None:
         """`probe`: it was let through while the platform was held. `one_of` so many organizations in the request: of a
         403 that several got together nobody knows whom it means."""
+        if isinstance(outcome, Accepted) and self.nothing:
+            self.breaker.answered(organization, now, probe=probe)
+            return
         if isinstance(outcome, Unavailable | Uncertain):
             self._failed(outcome, organization, now, probe=probe)
             self._look_at_breaker(now)
@@ -341,6 +344,11 @@ class Holds:
             self._stirred()
 
     # ---- what is told
+
+    @property
+    def nothing(self) -> bool:
+        """Nothing at all is held."""
+        return not (self._paused or self._credentials or self._breaker or self._forbidden or self._throttled)
 
     @property
     def counts(self) -> bool:
