@@ -80,7 +80,7 @@ async def _run(options: argparse.Namespace, stand: Stand, *, flush: bool) -> Ver
         publisher = await stand.start_publisher()
         steps = options.kills + flush
         for step in range(1, steps + 1):
-            await stand.until_requests(step * options.events // (steps + 1), within=options.timeout)
+            await stand.until_records(step * options.events // (steps + 1), within=options.timeout)
             if flush and step == 1:
                 async with redis.asyncio.Redis.from_url(stand.servers.redis_url) as client:
                     await client.flushall()

@@ -240,21 +240,21 @@ class Stand(SetUp):
         self._stack.push_async_callback(child.stop, 15.0)
         return child
 
-    async def requests(self) -> int:
-        """How many requests the platforms have seen."""
+    async def records(self) -> int:
+        """How many records the platforms have accepted: a batch has many in one request."""
         async with aiohttp.ClientSession() as session:
             found = 0
             for platform in self.conditions.platforms:
                 async with session.get(f"{self.witness_urls[platform]}/_received?keys=0") as answer:
-                    found += int((await answer.json())["requests"])
+                    found += int((await answer.json())["records"])
             return found
 
-    async def until_requests(self, least: int, *, within: float = 30.0) -> None:
-        """Returns once the platforms have seen so many: in full flow. Raises NotAtRest."""
+    async def until_records(self, least: int, *, within: float = 30.0) -> None:
+        """Returns once the platforms have accepted so many: in full flow. Raises NotAtRest."""
         give_up = time.monotonic() + within
-        while (found := await self.requests()) < least:
+        while (found := await self.records()) < least:
             if time.monotonic() > give_up:
-                raise NotAtRest(f"{found} of {least} requests within {within:g} s\n{self._last_words()}")
+                raise NotAtRest(f"{found} of {least} records accepted within {within:g} s\n{self._last_words()}")
             await asyncio.sleep(0.02)
 
     async def tally(self) -> dict[str, int]:

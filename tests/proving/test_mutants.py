@@ -68,7 +68,7 @@ async def killed_while_one_is_slow(stand: Stand, mutant: str | None) -> None:
     """Published at a rate that leaves time for commits; killed in the middle, and started again."""
     worker = await start(stand, mutant)
     publisher = await stand.start_publisher()
-    await stand.until_requests(stand.conditions.events // 2)
+    await stand.until_records(stand.conditions.events // 2)
     worker.kill()
     await worker.wait()
     await publisher.wait()
