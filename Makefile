@@ -28,7 +28,7 @@ test-kafka: venv ## the lane on Apache Kafka: KAFKA_BOOTSTRAP_SERVERS, else Dock
 proofs: venv kafka-jars ## the tests that take minutes: mutants, rebalances in full flow, what stock Faust loses
 	$(BIN)/python -m pytest -m proof $(ARGS)
 
-faults: venv kafka-jars ## each fault of docs/guarantees.md on Apache Kafka, 20 minutes on 2 cores (ARGS="-k postgres")
+faults: venv kafka-jars ## each fault of docs/guarantees.md on Apache Kafka, 13 minutes on 2 cores (ARGS="-k postgres")
 	$(BIN)/python -m proving.faults $(ARGS)
 
 bench: venv kafka-jars ## speed beside a bare loop, on a quiet machine (ARGS="--quick whole_way"); docs/benchmarks.md
