@@ -24,7 +24,7 @@ from delivery.micro_batch import MicroBatcher
 from delivery.observer import Observer, RecordSkipped
 from delivery.parcels import Halved, Member, Parcels
 from delivery.parking import Parking
-from delivery.patience import patiently
+from delivery.patience import BUSY_SECONDS, WAIT_FOR_LEASE, WAIT_FOR_TIME, patiently
 from delivery.places import Places
 from delivery.ports import IncomingRecord
 from delivery.preparation import Preparation, Prepared
@@ -52,9 +52,6 @@ from delivery_log.contract import (
 )
 from schemas import ImpactMetricEvent, Topics, Unreadable, decode
 
-_WAIT_FOR_LEASE = 5.0
-_WAIT_FOR_TIME = 1.0
-_BUSY_SECONDS = 0.25
 _ROWS_AT_ONCE = 500
 _NO_GENERATION = -1
 
@@ -398,11 +395,11 @@ class BatchDelivery:
             self._queue(item, again=True)
         elif isinstance(verdict, Sealed):
             self._join(verdict.batch_id, item)
-        elif isinstance(verdict, NotYet) and verdict.remaining <= _WAIT_FOR_TIME:
+        elif isinstance(verdict, NotYet) and verdict.remaining <= WAIT_FOR_TIME:
             self._start(self._queue_later(item, verdict.remaining))
         elif isinstance(verdict, Leased) and (item.give_up_at is None or now < item.give_up_at):
-            item.give_up_at = item.give_up_at or now + _WAIT_FOR_LEASE
-            self._start(self._queue_later(item, min(verdict.remaining, _BUSY_SECONDS)))
+            item.give_up_at = item.give_up_at or now + WAIT_FOR_LEASE
+            self._start(self._queue_later(item, min(verdict.remaining, BUSY_SECONDS)))
         elif isinstance(verdict, Unrepeatable):
             self._start(self._give_up(item, verdict))
         elif isinstance(verdict, Unknown | Mismatch):
@@ -466,15 +463,15 @@ class BatchDelivery:
 
     async def _resend(self, batch_id: UUID, scope: str) -> None:
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + _WAIT_FOR_LEASE
+        give_up_at = clock() + WAIT_FOR_LEASE
         verdict: Leased | NotYet | Dissolved | None = None
         halved: list[Halved] = []
         try:
             while True:
                 verdict, halved = await self._try_again(batch_id, scope)
                 if isinstance(verdict, Leased) and clock() < give_up_at:
-                    await asyncio.sleep(min(verdict.remaining, _BUSY_SECONDS))
-                elif isinstance(verdict, NotYet) and verdict.remaining <= _WAIT_FOR_TIME:
+                    await asyncio.sleep(min(verdict.remaining, BUSY_SECONDS))
+                elif isinstance(verdict, NotYet) and verdict.remaining <= WAIT_FOR_TIME:
                     await asyncio.sleep(verdict.remaining)
                 else:
                     break

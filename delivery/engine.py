@@ -20,7 +20,7 @@ from delivery.decision import Decision, decide
 from delivery.gate import Gate, Pass
 from delivery.micro_batch import MicroBatcher
 from delivery.observer import AttemptMade, Observer, RecordSkipped
-from delivery.patience import patiently
+from delivery.patience import BUSY_SECONDS, WAIT_FOR_LEASE, WAIT_FOR_TIME, patiently
 from delivery.places import Places
 from delivery.ports import IncomingRecord, OutgoingRecord
 from delivery.preparation import Preparation, Prepared
@@ -48,9 +48,6 @@ from delivery_log.contract import (
 from schemas import ImpactMetricEvent, Topics, Unreadable, decode
 from schemas.trace import child_of
 
-_WAIT_FOR_LEASE = 5.0
-_WAIT_FOR_TIME = 1.0
-_BUSY_SECONDS = 0.25
 _LEASED_PER_PLACE = 3
 
 
@@ -146,7 +143,7 @@ class DeliveryEngine:
     async def _deliver(self, request: DeliveryRequest) -> None:
         prepared = self._preparation.prepare(request)
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + _WAIT_FOR_LEASE
+        give_up_at = clock() + WAIT_FOR_LEASE
         while True:
             verdict = await self._try(prepared)
             if verdict is None:
@@ -154,7 +151,7 @@ class DeliveryEngine:
             if isinstance(verdict, Changed):
                 self._preparation.believe(request.event.company_id, verdict.organization_id)
                 prepared = self._preparation.rebuild(request, verdict.organization_id, verdict.generation)
-            elif isinstance(verdict, NotYet) and verdict.remaining <= _WAIT_FOR_TIME:
+            elif isinstance(verdict, NotYet) and verdict.remaining <= WAIT_FOR_TIME:
                 await asyncio.sleep(verdict.remaining)
             elif isinstance(verdict, Leased) and clock() < give_up_at:
                 await asyncio.sleep(min(verdict.remaining, 0.25))
@@ -319,7 +316,7 @@ class DeliveryEngine:
             answer = await self._finish.submit(result)
             if isinstance(answer, Finished):
                 return answer
-            await asyncio.sleep(_BUSY_SECONDS)
+            await asyncio.sleep(BUSY_SECONDS)
 
     async def _finish_all(self, results: Sequence[Result]) -> Sequence[Finished | Busy]:
         token = uuid4()

@@ -17,7 +17,7 @@ from delivery.engine import EngineSettings
 from delivery.gate import Gate, Pass
 from delivery.micro_batch import MicroBatcher
 from delivery.observer import AttemptMade, Observer, RequestMade
-from delivery.patience import patiently
+from delivery.patience import BUSY_SECONDS, patiently
 from delivery.places import Places
 from delivery.ports import OutgoingRecord
 from delivery.preparation import Prepared
@@ -29,8 +29,6 @@ from delivery_log.contract import Busy, DeliveryLedger, Finished, Go, Owner, Res
 from schemas import Topics
 from schemas.identity import idempotency_key
 from schemas.trace import child_of
-
-_BUSY_SECONDS = 0.25
 
 
 class Member(NamedTuple):
@@ -190,7 +188,7 @@ class Parcels:
             finished = [answer for answer in answers if isinstance(answer, Finished)]
             if len(finished) == len(answers):
                 return finished
-            await asyncio.sleep(_BUSY_SECONDS)
+            await asyncio.sleep(BUSY_SECONDS)
 
     async def _finish_all(self, parcels: Sequence[tuple[Result, ...]]) -> Sequence[list[Finished | Busy]]:
         token = uuid4()

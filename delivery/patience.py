@@ -12,6 +12,13 @@ T = TypeVar("T")
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 
+WAIT_FOR_LEASE = 5.0
+"""Seconds for which a record waits in memory for somebody else's lease; then the sweeper has it."""
+WAIT_FOR_TIME = 1.0
+"""Seconds before its time for which a record waits in memory; what is longer waits in the ledger."""
+BUSY_SECONDS = 0.25
+"""Between two looks at a row that somebody has."""
+
 
 async def patiently(call: Callable[[], Awaitable[T]], observer: Observer, where: str) -> T:
     """The call's answer, however often it takes. Only a server's absence is waited out; all else is raised."""
